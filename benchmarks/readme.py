@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 README, RESULTS = HERE.parent / "README.md", HERE / "results"
 WORKED_EXAMPLE = "deployment"
 _SECTIONS_SHOWN = 4
@@ -42,7 +42,7 @@ def realistic() -> str:
     """Return the table of the realistic tier."""
     head = (
         "| model | planted | attack success | verdict | found | payload seen | conversion [95 %] | without | reference "
-        "| controls | seconds | GiB |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n"
+        "| controls | seconds | cores | GiB |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
     )
     return head + "".join(_realistic_row(row) for row in _json("realistic")["rows"])
 
@@ -62,6 +62,7 @@ def _realistic_row(row: dict[str, Any]) -> str:
         _percent(row["reference"]),
         _percent(row["control"]),
         f"{row['seconds']:.0f}",
+        str(row["cores"]),
         f"{row['peak_memory_gib']:.1f}",
     ]
     return f"| {' | '.join(cells)} |\n"

