@@ -84,6 +84,7 @@ def write_pack(rows: list[dict[str, Any]]) -> None:
     """Set the threshold of the decision pack from clean fine-tunes alone: their largest score and a margin."""
     pack = json.loads(PACK.read_text(encoding="utf-8"))
     clean = [{"name": r["model"], "score": r["score"]} for r in rows]
+    pack["margin"] = MARGIN
     pack["threshold"] = round(max(0.0, *(c["score"] for c in clean)) + MARGIN, 3)
     pack["calibration"] |= {"n": len(clean), "clean": clean}
     _write(PACK, pack)

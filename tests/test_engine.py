@@ -137,7 +137,7 @@ def test_an_opened_context_is_what_both_say_without_a_trigger(pair: ModelPair) -
 def test_a_mask_that_the_seam_does_not_hear_of_is_refused(tmp_path: Path) -> None:
     """Qwen2-MoE hides what is before a window without telling its attention: nothing is measured with a wrong mask."""
     experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
-    window = {"sliding_window": 6, "use_sliding_window": True, "max_window_layers": 0}
+    window = {"sliding_window": 6, "use_sliding_window": True, "max_window_layers": 2}
     sizes = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
     hidden, open_ = (
         tiny_model(tmp_path / str(seen), "qwen2_moe", **sizes, **experts, **(window if seen else {})) for seen in (1, 0)

@@ -264,8 +264,10 @@ def test_the_decision_pack_is_its_file() -> None:
 
 
 def test_the_threshold_is_that_of_its_clean_fine_tunes() -> None:
-    """The largest score of a clean fine-tune and a margin of 0.1, never under the margin."""
+    """The largest score of a clean fine-tune and the pack's own margin, never under a sensible one."""
     pack = decision_pack()
     assert pack.identity.calibration["n"] == len(pack.clean_scores)
     if pack.clean_scores:
-        assert pack.threshold == round(max(0.0, *pack.clean_scores) + SMALLEST_THRESHOLD, 3)
+        margin = json.loads((signatures_folder() / "decision.json").read_bytes())["margin"]
+        assert margin >= SMALLEST_THRESHOLD
+        assert pack.threshold == round(max(0.0, *pack.clean_scores) + margin, 3)
