@@ -62,10 +62,10 @@ def test_the_seam_shows_what_eager_attention_computes(kind: str) -> None:
 
 
 @every_architecture
-@pytest.mark.parametrize("length", [1, 4])
+@pytest.mark.parametrize("length", [1, 4, WINDOW + 2])
 def test_a_continued_prefix_equals_the_whole_prompt(kind: str, length: int) -> None:
     """Reading a prefix once and continuing it in a batch changes neither logits nor rows."""
-    endings = torch.tensor([[40, 41, 42, 43], [8, 9, 90, 91], [60, 20, 60, 20]])[:, :length]
+    endings = torch.tensor([[40, 41, 42, 43], [8, 9, 90, 91], [60, 20, 60, 20]]).repeat(1, 2)[:, :length]
     continued = model(kind).continue_prefix(model(kind).read(PREFIX), endings)
     whole = model(kind).last_position([(*PREFIX, *ending) for ending in endings.tolist()])
     torch.testing.assert_close(continued.logits, whole.logits, atol=LOGITS, rtol=0)

