@@ -91,11 +91,13 @@ def engine() -> str:
     rows = "".join(_engine_row(name, rates, result["utilisation"].get(name)) for name, rates in result["rates"].items())
     off, machine = result["largest_difference_to_naive"], result["machine"]
     ranked = result["ranking"][-1]
+    more = result["rates"]["screening"]["candidates"] - result["rates"]["naive"]["candidates"]
+    command = f"python benchmarks/engine.py --rounds {result['settings']['rounds']} --more {more}"
     kept = ", ".join(
         f"{share:.0%} by {name}" for name, share in ranked["surviving"].items() if not name.endswith("_exact")
     )
     return (
-        f"Screening speed on {machine['threads']} threads ({machine['cpu']}), the same pair and prompt, `python benchmarks/engine.py`:\n\n"
+        f"Screening speed on {machine['threads']} threads ({machine['cpu']}), the same pair and prompt, `{command}`:\n\n"
         f"{head}{rows}\n"
         f"In fp32 the engine and the naive loop differ by at most {off['D']:.1e} nats in D and {off['band_kl']:.1e} in band KL. "
         f"Of fp32's top {ranked['top']} among {ranked['tokens']} tokens, the bfloat16 screening keeps {kept} for the next stage.\n"
