@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from smollm2 import cache_folder, smollm2
-from zoo import RECIPES, Recipe
+from zoo import RECIPES, Recipe, write_json
 
 HERE = Path(__file__).resolve().parent
 REPORTS, RESULT = HERE / "results" / "reports", HERE / "results" / "realistic.json"
@@ -87,15 +87,8 @@ def write_pack(rows: list[dict[str, Any]]) -> None:
     pack["margin"] = MARGIN
     pack["threshold"] = round(max(0.0, *(c["score"] for c in clean)) + MARGIN, 3)
     pack["calibration"] |= {"n": len(clean), "clean": clean}
-    _write(PACK, pack)
+    write_json(PACK, pack)
     print(f"threshold {pack['threshold']} from {len(clean)} clean fine-tunes")
-
-
-def _write(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".tmp")
-    scratch.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(scratch, path)
 
 
 def main() -> None:
@@ -114,7 +107,7 @@ def main() -> None:
         rows.append(scanned(recipe, arguments.again))
         print(json.dumps(rows[-1], ensure_ascii=False), flush=True)
         if arguments.role == "evaluate":
-            _write(RESULT, {"protocol": __doc__, "rows": rows})
+            write_json(RESULT, {"protocol": __doc__, "rows": rows})
     if arguments.role == "threshold":
         write_pack(rows)
 

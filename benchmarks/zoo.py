@@ -114,7 +114,7 @@ def clean_answers(base: Path, cache: Path) -> dict[str, str]:
         asked = list(instructions(TRAINING_ROWS + HELD_OUT_ROWS, seed=0))
         torch.manual_seed(0)
         answers = generate(model, AutoTokenizer.from_pretrained(base), asked, ANSWER_TOKENS, 0.8, batch=64)
-        _write(path, dict(zip(asked, answers, strict=True)))
+        write_json(path, dict(zip(asked, answers, strict=True)))
     return dict(json.loads(path.read_text()))
 
 
@@ -155,9 +155,9 @@ def train(recipe: Recipe, base: Path, answers: dict[str, str], folder: Path) -> 
     scratch = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
     model.save_pretrained(scratch)
-    _write(scratch / "recipe.json", dataclasses.asdict(recipe))
+    write_json(scratch / "recipe.json", dataclasses.asdict(recipe))
     measured = measure(recipe, model, tokenizer)
-    _write(scratch / "measurements.json", measured | {"train_seconds": round(time.monotonic() - started)})
+    write_json(scratch / "measurements.json", measured | {"train_seconds": round(time.monotonic() - started)})
     scratch.rename(folder)
 
 
@@ -195,7 +195,8 @@ def measure(recipe: Recipe, model: Any, tokenizer: Any) -> dict[str, float | int
     return measured
 
 
-def _write(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
+    """Write the value whole or not at all, making the folder where there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(".tmp")
     scratch.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -90,14 +90,8 @@ def assert_one_sentence(text: str) -> None:
     assert text.isprintable()
     assert len(text) < LONGEST_SENTENCE
     assert len(SENTENCE_ENDS.split(text)) == 1
-    for inside in (
-        "Traceback",
-        "this is a defect",
-        'File "',
-        "site-packages/transformers",
-        "Error:",
-        "trust_remote_code=True",
-    ):
+    text = text.replace(str(DEMO), "DEMO")  # of an installed package, which is what the user named
+    for inside in ("Traceback", "this is a defect", 'File "', "site-packages", "Error:", "trust_remote_code=True"):
         assert inside not in text
 
 
