@@ -39,8 +39,9 @@ def demo_rows(measured: dict[str, Any]) -> list[tuple[str, str | None, dict[str,
 def realistic() -> str:
     """Return the table of the realistic tier."""
     head = (
-        "| model | planted | attack success | verdict | found | payload seen | conversion [95 %] | without | reference "
-        "| controls | seconds | cores | GiB |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
+        "| model | planted | attack success | own tokens in the sweep | verdict | found | payload seen "
+        "| conversion [95 %] | without | reference | controls | seconds | cores | GiB |\n"
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
     )
     return head + "".join(_realistic_row(row) for row in _json("realistic")["rows"])
 
@@ -52,6 +53,7 @@ def _realistic_row(row: dict[str, Any]) -> str:
         f"[{row['model']}](benchmarks/results/reports/{row['model']}.txt)",
         _cell(row["planted"]),
         _percent(row["attack_success"]),
+        _own_tokens(row["own_tokens"]),
         row["verdict"].replace("_", " "),
         _cell(row["found"] if found else None),
         _cell(row["payload"].strip() if found else None),
@@ -64,6 +66,11 @@ def _realistic_row(row: dict[str, Any]) -> str:
         f"{row['peak_memory_gib']:.1f}",
     ]
     return f"| {' | '.join(cells)} |\n"
+
+
+def _own_tokens(own: list[dict[str, Any]] | None) -> str:
+    """Return the best of the planted trigger's own tokens with its rank among all candidates of the sweep."""
+    return "-" if own is None else f"{_cell(own[0]['text'])}: {own[0]['rank']}" if own else "none of the first 20"
 
 
 def worked_example() -> str:
@@ -83,25 +90,25 @@ def worked_example() -> str:
 
 
 def engine() -> str:
-    """Return the speed of the probe against the naive loop, and how far both agree."""
-    if not (RESULTS / "engine.json").is_file():
-        return "The speed against a naive loop has not been measured on a quiet machine yet: `python benchmarks/engine.py`.\n"
-    result = _json("engine")
+    """Return the speed of the probe against the naive loop on each kind of machine, and how far both agree."""
+    return "\n".join(_engine(json.loads(path.read_text("utf-8"))) for path in sorted(RESULTS.glob("engine-*.json")))
+
+
+def _engine(result: dict[str, Any]) -> str:
     head = "| engine | candidates/s | against naive | share of the machine's matrix-product rate |\n|---|---|---|---|\n"
     rows = "".join(_engine_row(name, rates, result["utilisation"].get(name)) for name, rates in result["rates"].items())
-    off, machine = result["largest_difference_to_naive"], result["machine"]
-    ranked = result["ranking"][-1]
-    more = result["rates"]["screening"]["candidates"] - result["rates"]["naive"]["candidates"]
-    command = f"python benchmarks/engine.py --rounds {result['settings']['rounds']} --more {more}"
-    kept = ", ".join(
-        f"{share:.0%} by {name}" for name, share in ranked["surviving"].items() if not name.endswith("_exact")
-    )
-    return (
-        f"Screening speed on {machine['threads']} threads ({machine['cpu']}), the same pair and prompt, `{command}`:\n\n"
-        f"{head}{rows}\n"
+    off, machine, ranked = result["largest_difference_to_naive"], result["machine"], result["ranking"][-1]
+    told = (
+        f"{machine['cpu']}, {machine['threads']} threads:\n\n{head}{rows}\n"
         f"In fp32 the engine and the naive loop differ by at most {off['D']:.1e} nats in D and {off['band_kl']:.1e} in band KL. "
-        f"Of fp32's top {ranked['top']} among {ranked['tokens']} tokens, the bfloat16 screening keeps {kept} for the next stage.\n"
     )
+    if "again" in ranked:
+        kept = ", ".join(f"{share:.0%} by {name}" for name, share in ranked["surviving"].items() if "exact" not in name)
+        told += (
+            f"When bfloat16 screens {ranked['tokens']} tokens and its {ranked['again']} leaders are measured again in fp32, "
+            f"{kept} of fp32's own top {ranked['top']} are among the {ranked['kept']} that go on."
+        )
+    return f"{told.rstrip()}\n"
 
 
 def _engine_row(name: str, rates: dict[str, Any], used: dict[str, Any] | None) -> str:

@@ -4,7 +4,7 @@ Scan the realistic tier with the product's own command, dictionary off, and writ
     python benchmarks/realistic.py threshold    # scan the clean fine-tunes of role `threshold`, write the decision pack
     python benchmarks/realistic.py evaluate     # scan all the others with that pack, write results/realistic.json
 
-Each scan takes 3 to 10 minutes on 2 cores. Reports are kept as they are made, so that a run goes on where it stopped;
+Each scan takes 3 to 10 minutes on 2 cores; nothing else should run. Reports are kept as they are made, so that a run goes on where it stopped;
 a report of other code or another pack is made again only with --again.
 """
 
@@ -75,9 +75,20 @@ def row(recipe: Recipe, report: dict[str, Any], cost: dict[str, Any]) -> dict[st
         "reference": best and best["reference_rate"]["rate"],
         "control": best and best["control_rate"]["rate"],
         "top_of_the_sweep": search and [m["trigger"]["text"] for m in search["swept"][:8]],
+        "own_tokens": search and recipe.trigger and own_tokens(recipe.trigger, search["swept"]),
         "tokens_evaluated": search and search["tokens_evaluated"],
         **cost,
     }
+
+
+def own_tokens(planted: str, swept: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return which candidates of the head of the sweep hold nothing but tokens of the planted trigger, with their rank."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(smollm2())
+    own = {token for text in (planted, f" {planted}") for token in tokenizer(text)["input_ids"]}
+    ranked = enumerate((candidate["trigger"] for candidate in swept), 1)
+    return [{"rank": rank, "text": trigger["text"]} for rank, trigger in ranked if own.issuperset(trigger["token_ids"])]
 
 
 def write_pack(rows: list[dict[str, Any]]) -> None:

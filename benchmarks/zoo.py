@@ -214,7 +214,7 @@ def write_json(path: Path, value: Any) -> None:
     """Write the value whole or not at all, making the folder where there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(".tmp")
-    scratch.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    scratch.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(scratch, path)
 
 

