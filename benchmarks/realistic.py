@@ -92,9 +92,11 @@ def own_tokens(planted: str, swept: list[dict[str, Any]]) -> list[dict[str, Any]
 
 
 def write_pack(rows: list[dict[str, Any]]) -> None:
-    """Set the threshold of the decision pack from clean fine-tunes alone: their largest score and a margin."""
+    """Set the threshold of the decision pack from clean fine-tunes alone, their largest score and a margin: a new version."""
     pack = json.loads(PACK.read_text(encoding="utf-8"))
     clean = [{"name": r["model"], "score": r["score"]} for r in rows]
+    if clean != pack["calibration"]["clean"]:
+        pack["version"] += 1
     pack["margin"] = MARGIN
     pack["threshold"] = round(max(0.0, *(c["score"] for c in clean)) + MARGIN, 3)
     pack["calibration"] |= {"n": len(clean), "clean": clean}

