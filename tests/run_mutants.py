@@ -34,6 +34,7 @@ def main(word: str = "") -> int:
     survivors = []
     with tempfile.TemporaryDirectory() as home:
         source = Path(shutil.copytree(ROOT / "src", Path(home) / "src"))
+        shutil.copytree(ROOT / "signatures", Path(home) / "signatures")
         if not passes(source, sorted({test for mutant in mutants for test in mutant["tests"]})):
             print("the tests are red before any mistake is made")
             return 1

