@@ -103,7 +103,8 @@ def _engine(result: dict[str, Any]) -> str:
         f"In fp32 the engine and the naive loop differ by at most {off['D']:.1e} nats in D and {off['band_kl']:.1e} in band KL. "
     )
     if "again" in ranked:
-        kept = ", ".join(f"{share:.0%} by {name}" for name, share in ranked["surviving"].items() if "exact" not in name)
+        shares = ranked["surviving"]
+        kept = ", ".join(f"{shares[n]:.0%} by {n} (fp32 alone: {shares[f'{n}_exact']:.0%})" for n in ("D", "peak"))
         told += (
             f"When bfloat16 screens {ranked['tokens']} tokens and its {ranked['again']} leaders are measured again in fp32, "
             f"{kept} of fp32's own top {ranked['top']} are among the {ranked['kept']} that go on."
