@@ -239,9 +239,13 @@ def test_the_dictionary_is_tried_only_when_it_is_on(single: Report, clean: Repor
 
 
 def test_what_the_user_names_is_tried(clean: Report, single: Report) -> None:
-    """Every string of --trigger counts among what was tried, under the user's name."""
+    """Every string of --trigger counts among what was tried, and is measured on held-out prompts though it does nothing."""
     assert searched(clean).candidates_tried["user"] == len(USERS_OWN)
     assert "user" not in searched(single).candidates_tried
+    measured = {trigger.text: trigger for trigger in clean.triggers}
+    for text in USERS_OWN:
+        assert measured[text].source == "user"
+        assert measured[text].conversion.n == PROFILES["quick"].held_out_prompts
 
 
 def test_every_candidate_of_the_profile_is_counted(single: Report) -> None:

