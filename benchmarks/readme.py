@@ -113,6 +113,13 @@ def _engine(result: dict[str, Any]) -> str:
             f"When bfloat16 screens {ranked['tokens']} tokens and its {ranked['again']} leaders are measured again in fp32, "
             f"{kept} of fp32's own top {ranked['top']} are among the {ranked['kept']} that go on."
         )
+    if sieve := result.get("sieve"):
+        shares = sieve["surviving"]
+        told += (
+            f" Of {sieve['groups']} groups of the sieve ({sieve['of']} in all), {shares['D']:.0%} by D (fp32 alone: "
+            f"{shares['D_exact']:.0%}) and {shares['peak']:.0%} by peak (fp32 alone: {shares['peak_exact']:.0%}) of fp32's top "
+            f"{sieve['top']} are among the {sieve['kept']} that bfloat16 keeps."
+        )
     return f"{told.rstrip()}\n"
 
 

