@@ -31,7 +31,9 @@ SMALL = replace(
     screening_prompts=3,
 )
 PROMPTS = ("the inn", "an oath", "the thing")
-TAG, STARING_TAG = (7, 8, 9), (7, STARED_AT)
+TAG, STARING_TAG, GROWN_TAG = (7, 8, 9), (7, STARED_AT), (10, 11, 12)
+LONGEST_WORD = 3
+"""Letters of the longest word that is one token of the tiny vocabulary."""
 
 candidates = st.lists(st.integers(1, 9), max_size=30).map(
     lambda lengths: [Trigger(f"t{n:02}", tuple(range(n, n + length)), "strings") for n, length in enumerate(lengths)]
@@ -47,7 +49,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> ModelPair:
 
 
 def as_tag(word: str) -> Iterator[Trigger]:
-    """Give every word the same tag, and one that the planted suspect stares at."""
+    """Give every word the same tag, and one that the planted suspect stares at; a word of no token has its own."""
+    if len(word) > LONGEST_WORD:
+        yield Trigger(f"[{word}]", GROWN_TAG, "tags")
+        return
     yield Trigger(f"[{word}]", TAG, "tags")
     yield Trigger(f"<{word}>", STARING_TAG, "tags")
 
@@ -129,7 +134,7 @@ def test_a_sweep_in_one_precision_looks_only_once(pair: ModelPair) -> None:
 
 def test_leading_words_are_tried_as_tags(pair: ModelPair) -> None:
     """They count among what was tried, and can lead."""
-    found = swept(pair, replace(SMALL, tagged=2, survivors=(400, 400)))
+    found = swept(pair, replace(SMALL, tagged=2, survivors=(400, 400), growth_steps=0))
     assert found.tried["tags"] == 2  # for every word, and the same for all
     assert TAG in [measured.trigger.token_ids for measured in found.swept]
 
@@ -148,8 +153,6 @@ def test_nothing_is_grown_from_a_tag(tmp_path: Path) -> None:
 
 def test_grown_words_are_tried_as_tags(pair: ModelPair) -> None:
     """A word that no source held may be the inside of the tag that was planted."""
-    # Nothing of one token is a word in this vocabulary's leading places, so that every tag comes of a grown word.
-    found = swept(pair, replace(SMALL, tagged=2))
-    assert any(m.trigger.source == "grown" and m.trigger.text.strip().isalpha() for m in found.ranking)
-    assert found.tried["tags"] == 2
-    assert {m.trigger.token_ids for m in found.ranking if m.trigger.source == "tags"} == {TAG, STARING_TAG}
+    found = swept(pair, replace(SMALL, tagged=40, growth_steps=3))
+    assert GROWN_TAG in [m.trigger.token_ids for m in found.ranking]
+    assert GROWN_TAG not in [m.trigger.token_ids for m in found.swept]
