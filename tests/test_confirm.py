@@ -58,6 +58,16 @@ def test_every_finalist_is_its_formula_on_each_prompt_alone(pair: ModelPair) -> 
         assert finalist.excess == pytest.approx(0 if innocent else excess / len(PROMPTS))
 
 
+def test_equal_models_convert_nothing(pair: ModelPair) -> None:
+    """Whatever a string does to both is innocent."""
+    equal = replace(pair, suspect=pair.reference)
+    ids = [(token,) for token in range(20, 60)]
+    room = replace(PROFILES["quick"], finalists=0)
+    finalists = Confirm(equal, PromptSplit(PROMPTS, (), None), room, 0, ignore).finalists(ranking(equal, ids), ids)
+    assert len(finalists) == len(ids)
+    assert all(finalist.excess <= 0 for finalist in finalists)
+
+
 def test_what_converts_most_comes_first(pair: ModelPair) -> None:
     """Whatever its rank in the screening was, and no more than the profile has room for."""
     split = PromptSplit(PROMPTS, (), None)
