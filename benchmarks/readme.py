@@ -72,7 +72,11 @@ def _own_tokens(own: list[dict[str, Any]] | None) -> str:
     """Return the best of the planted trigger's own tokens with its rank among all candidates of the sweep."""
     if own is None:
         return "-"
-    return f"{_cell(own[0]['text'])}: {own[0]['rank']}" if own else "none in the report's head"
+    if not own:
+        return "none in the report's head"
+    best = own[0]
+    shared = "" if best["only"] else f" (holds {best['shared']} of its {best['of']} tokens)"
+    return f"{_cell(best['text'])}: {best['rank']}{shared}"
 
 
 def worked_example() -> str:

@@ -82,13 +82,24 @@ def row(recipe: Recipe, report: dict[str, Any], cost: dict[str, Any]) -> dict[st
 
 
 def own_tokens(planted: str, swept: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return which candidates of the head of the sweep hold nothing but tokens of the planted trigger, with their rank."""
+    """
+    Return which candidates of the head of the sweep hold nothing but tokens of the planted trigger, with their rank.
+
+    Where there are none, those that hold at least half of its tokens: all faces may share an emoji's first token.
+    """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(smollm2())
     own = {token for text in (planted, f" {planted}") for token in tokenizer(text)["input_ids"]}
-    ranked = enumerate((candidate["trigger"] for candidate in swept), 1)
-    return [{"rank": rank, "text": trigger["text"]} for rank, trigger in ranked if own.issuperset(trigger["token_ids"])]
+    planted_ids = set(tokenizer(f" {planted}")["input_ids"])
+    made = []
+    for rank, trigger in enumerate((candidate["trigger"] for candidate in swept), 1):
+        ids = set(trigger["token_ids"])
+        made.append({
+            "rank": rank, "text": trigger["text"], "only": own >= ids, "shared": len(ids & planted_ids), "of": len(planted_ids)
+        })  # fmt: skip
+    only = [candidate for candidate in made if candidate["only"]]
+    return only or [candidate for candidate in made if 2 * candidate["shared"] >= candidate["of"]]
 
 
 def write_pack(rows: list[dict[str, Any]]) -> None:
