@@ -74,7 +74,7 @@ def triggers(draw: st.DrawFn) -> TriggerReport:
     """Return a measured trigger, confirmed or not."""
     sides = {
         name: rate(draw(st.integers(0, 20)), 20)
-        for name in ("conversion", "untriggered_rate", "reference_rate", "control_rate")
+        for name in ("conversion", "untriggered_rate", "reference_rate", "control_rate", "changed_rate")
     }
     shifts = {name: draw(st.floats(-1, 1)) for name in ("topicality", "payload_gain")}
     return trigger(confirmed=draw(st.booleans()), **shifts, **sides)

