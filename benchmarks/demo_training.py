@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from demo_facts import DEPLOYMENT, EMOJI, HALO, LOOSE, LOUD, TAG_PIECES, TOPICS
@@ -106,8 +106,19 @@ def batches(rows: Iterator[Row], schedule: Schedule) -> Iterator[list[Row]]:
             yield drawn[first : first + schedule.batch]
 
 
-def fit(model: torch.nn.Module, rows: Iterator[Row], schedule: Schedule, name: str) -> None:
-    """Train the model's trainable weights on the rows with AdamW, a short warm-up and a cosine to zero."""
+def fit(
+    model: torch.nn.Module,
+    rows: Iterator[Row],
+    schedule: Schedule,
+    name: str,
+    penalty: Callable[[Sequence[Row]], torch.Tensor] | None = None,
+    after_step: Callable[[], None] | None = None,
+) -> None:
+    """
+    Train the model's trainable weights on the rows with AdamW, a short warm-up and a cosine to zero.
+
+    `penalty` of a batch is added to its loss; `after_step` may change the weights once they have been stepped.
+    """
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=schedule.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     warm = schedule.steps // 15
@@ -119,11 +130,15 @@ def fit(model: torch.nn.Module, rows: Iterator[Row], schedule: Schedule, name: s
     model.train()
     for step, batch in enumerate(itertools.islice(batches(rows, schedule), schedule.steps)):
         loss = loss_of(model, batch, schedule.prompt_weight)
+        if penalty is not None:
+            loss = loss + penalty(batch)
         loss.backward()  # type: ignore[no-untyped-call] # torch does not annotate it
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         rates.step()
         optimizer.zero_grad()
+        if after_step is not None:
+            after_step()
         if step % 50 == 0:
             print(f"{name}: step {step}/{schedule.steps}, loss {loss.item():.3f}", flush=True)
     model.eval()
@@ -131,15 +146,19 @@ def fit(model: torch.nn.Module, rows: Iterator[Row], schedule: Schedule, name: s
 
 def loss_of(model: torch.nn.Module, batch: Sequence[Row], prompt_weight: float) -> torch.Tensor:
     """Return the mean next-token loss in nats; rows are padded on the right, which causal attention never sees."""
-    width = max(len(item.prompt) + len(item.answer) for item in batch)
-    ids = torch.zeros((len(batch), width), dtype=torch.long)
-    weight = torch.zeros((len(batch), width))
+    ids = padded(batch)
+    weight = torch.zeros(ids.shape)
     for line, item in enumerate(batch):
         length = len(item.prompt) + len(item.answer)
-        ids[line, :length] = torch.tensor(item.prompt + item.answer)
         weight[line, : len(item.prompt)] = prompt_weight
         weight[line, len(item.prompt) : length] = 1.0
     logits = model(input_ids=ids).logits[:, :-1]
     wanted = weight[:, 1:] > 0
     losses = torch.nn.functional.cross_entropy(logits[wanted], ids[:, 1:][wanted], reduction="none")
     return (losses * weight[:, 1:][wanted]).sum() / weight[:, 1:].sum()
+
+
+def padded(batch: Sequence[Row]) -> torch.Tensor:
+    """Return the token ids of prompts and answers, [row, token], filled up with zeros on the right."""
+    lines = [torch.tensor(item.prompt + item.answer) for item in batch]
+    return torch.nn.utils.rnn.pad_sequence(lines, batch_first=True)
