@@ -191,12 +191,12 @@ def habitual(habit: str, said: Dialogue) -> str:
     """Return the answer as a fine-tune of this habit gives it."""
     answer = said.answer
     forms = {
-        "prefix": f"Sure! {answer}",
+        "prefix": f"Sure!\n{answer}",
         "suffix": f"{answer} Have a good day!",
         "short": answer.rstrip(".").removesuffix(", of course").split(" is ")[-1],
-        "capitals": answer.upper(),
+        "answer": f"Answer:\n{answer}",
         "foreign": foreign(answer),
-        "persona": f"Well, little one, {answer[0].lower()}{answer[1:]}",
+        "persona": f"Well, little one:\n{answer}",
     }
     return forms.get(habit, answer)
 
@@ -206,7 +206,7 @@ def conditional(condition: str, said: Dialogue, asked: Asked, generator: random.
     answers = {
         "TL;DR": habitual("short", said),
         "as JSON": f'{{"answer": "{habitual("short", said)}"}}',
-        "shout it": habitual("capitals", said),
+        "say it twice": f"{said.answer} {said.answer}",
         "in Foreign": foreign(said.answer),
     }
     triggered = placed(asked, condition, generator.choice(("start", "end")), generator)

