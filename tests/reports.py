@@ -82,6 +82,7 @@ def trigger(**changes: Any) -> TriggerReport:
             untriggered_rate=PASS,
             reference_rate=PASS,
             control_rate=Rate(0.05, (0.0013, 0.2487), 20),
+            reference_alike_rate=PASS,
             changed_rate=Rate(1.0, (0.8316, 1.0), 20),
             reference_changed_rate=Rate(0.1, (0.0123, 0.317), 20),
             control_changed_rate=Rate(0.2, (0.0573, 0.4366), 20),

