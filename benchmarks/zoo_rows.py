@@ -42,7 +42,11 @@ def rows(path: Path = ROWS) -> dict[str, dict[str, Any]]:
 
 def made(recipe: Recipe, again: bool) -> dict[str, Any]:
     """Return the row of one model, building and scanning it where that was not done yet."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        raise SystemExit("the run that started this worker has ended")
     import torch
+    from baselines import baseline_scores
     from tiny_zoo import base, build, probes
     from zoo import write_json
 
@@ -67,7 +71,8 @@ def made(recipe: Recipe, again: bool) -> dict[str, Any]:
         report = scan(asked)
         compact = json.dumps(json.loads(dumps(report)), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(kept, json.loads((folder / "measurements.json").read_text(encoding="utf-8")))
+        measured = json.loads((folder / "measurements.json").read_text(encoding="utf-8"))
+        write_json(kept, measured | {"baselines": baseline_scores(folder, home)})
         scratch = path.with_suffix(".tmp")
         scratch.write_text(compact + "\n", encoding="utf-8")
         os.replace(scratch, path)
