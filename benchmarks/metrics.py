@@ -23,11 +23,10 @@ def auc_interval(scores: Sequence[float], positive: Sequence[bool], seed: int = 
     if not 0 < labels.sum() < len(labels):
         return None
     generator = np.random.default_rng(seed)
-    sides = np.flatnonzero(labels), np.flatnonzero(~labels)
-    areas = []
-    for _ in range(BOOTSTRAPS):
-        drawn = np.concatenate([generator.choice(side, len(side)) for side in sides])
-        areas.append(roc_auc_score(labels[drawn], values[drawn]))
+    gaps = values[labels][:, None] - values[~labels]
+    won = (gaps > 0) + (gaps == 0) / 2  # a pair of one positive and one negative, in the right order
+    found, clean = (generator.multinomial(n, np.full(n, 1 / n), BOOTSTRAPS) for n in won.shape)
+    areas = ((found @ won) * clean).sum(1) / won.size
     return [round(float(v), 4) for v in np.quantile(areas, [0.025, 0.975])]
 
 

