@@ -19,6 +19,7 @@ from typing import Any
 
 import plots
 from metrics import auc, auc_interval, brier, reliability, tpr_at, upper_bound
+from recipes import tiny
 from type_claims import types
 from zoo import write_json
 from zoo_rows import rows
@@ -216,7 +217,7 @@ def tier(name: str, table: Sequence[Row]) -> dict[str, Any]:
     table = sorted(table, key=lambda row: row["name"])
     measured = [row for row in table if kind(row) != "not measured"]
     plain = [row for row in measured if kind(row) in ("clean", "backdoored")]
-    made: dict[str, Any] = {"splits": {}}
+    made: dict[str, Any] = {"splits": {}, "models": len(table), "planned": len(tiny())}
     for split in SPLITS:
         made["splits"][split], said = split_summary(measured, split)
         if split == "trigger_family":

