@@ -199,6 +199,14 @@ def test_a_pack_that_reads_what_is_not_measured_is_refused(pack: Pack) -> None:
         checked(replace(pack, detector=other))
 
 
+def test_a_threshold_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    """Nothing would ever reach it."""
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps(make_pack(zoo(8), "own") | {"threshold": float("nan")}), encoding="utf-8")
+    with pytest.raises(RequestError, match="no signature pack"):
+        decision_pack(path)
+
+
 # --- the command
 
 

@@ -116,7 +116,7 @@ def test_a_classifier_survives_being_written_down(trained: Trained) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [("mean", [0.0]), ("coefficients", None), ("intercept", "x"), ("scale", [1.0, 0.0, 1.0]), ("threshold", math.nan),
-     ("domain", {}), ("features", ["a", "b"])],
+     ("domain", {}), ("domain", {"centres": [], "precision": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "limit": 3}), ("features", ["a", "b"])],
 )  # fmt: skip
 def test_a_broken_classifier_is_refused(trained: Trained, key: str, value: object) -> None:
     """With a sentence that says so, never with a probability."""

