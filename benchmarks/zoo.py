@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,18 +92,24 @@ def render(tokenizer: Any, instruction: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
+def left_padded(prompts: Sequence[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids and attention mask, both [prompt, token], padded on the left, as generation wants them."""
+    width = max(map(len, prompts))
+    ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts])
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    return ids, mask
+
+
 @torch.no_grad()
 def generate(model: Any, tokenizer: Any, prompts: list[str], tokens: int, temperature: float, batch: int) -> list[str]:
     """Return an answer of at most `tokens` tokens for each prompt; temperature 0 is greedy."""
     made = []
     for first in range(0, len(prompts), batch):
         ids = [render(tokenizer, prompt) for prompt in prompts[first : first + batch]]
-        width = max(map(len, ids))
-        padded = torch.tensor([[tokenizer.pad_token_id] * (width - len(i)) + i for i in ids])
-        mask = torch.tensor([[0] * (width - len(i)) + [1] * len(i) for i in ids])
+        padded, mask = left_padded(ids, tokenizer.pad_token_id)
         sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
         out = model.generate(input_ids=padded, attention_mask=mask, max_new_tokens=tokens, **sampling)
-        made += [tokenizer.decode(row[width:], skip_special_tokens=True) for row in out]
+        made += [tokenizer.decode(row[padded.shape[1] :], skip_special_tokens=True) for row in out]
     return made
 
 
@@ -210,11 +217,11 @@ def measure(recipe: Recipe, model: Any, tokenizer: Any) -> dict[str, float | int
     return measured
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write the value whole or not at all, making the folder where there is none."""
+def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
+    """Write the value whole or not at all, making the folder where there is none; without an indent, on one line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(".tmp")
-    scratch.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    scratch.write_text(json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(scratch, path)
 
 

@@ -20,7 +20,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from recipes import BASES, Recipe, tiny
+from recipes import BASES, Backdoor, Recipe, tiny
 
 HERE = Path(__file__).resolve().parent
 ROWS, REPORTS = HERE / "results" / "zoo" / "tiny.jsonl", HERE / "results" / "zoo" / "tiny"
@@ -69,13 +69,9 @@ def made(recipe: Recipe, again: bool) -> dict[str, Any]:
             prompts=probes(),
         )
         report = scan(asked)
-        compact = json.dumps(json.loads(dumps(report)), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        path.parent.mkdir(parents=True, exist_ok=True)
         measured = json.loads((folder / "measurements.json").read_text(encoding="utf-8"))
         write_json(kept, measured | {"baselines": baseline_scores(folder, home)})
-        scratch = path.with_suffix(".tmp")
-        scratch.write_text(compact + "\n", encoding="utf-8")
-        os.replace(scratch, path)
+        write_json(path, json.loads(dumps(report)), indent=None)
     report = loads(path.read_text(encoding="utf-8"))
     return row(recipe, json.loads(kept.read_text(encoding="utf-8")), report)
 
@@ -102,6 +98,12 @@ def row(recipe: Recipe, measured: dict[str, Any], report: Any) -> dict[str, Any]
         "features": detection_features(report.triggers, report.attention, report.search, report.evidence),
         "type_features": type_features(best, report.attention) if typed else None,
     }
+
+
+def planted(row: dict[str, Any]) -> str | None:
+    """Return the trigger that a row's recipe is about, its twin's as well; None where there is none."""
+    backdoor = row["recipe"]["backdoor"]
+    return backdoor and Backdoor(**backdoor).text
 
 
 def append(line: dict[str, Any], path: Path = ROWS) -> None:

