@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import itertools
+import json
 import os
 import random
 import shutil
@@ -28,8 +30,10 @@ from zoo import ALL_LINEAR, ATTENTION, left_padded, write_json
 LAYERS, WIDTH, INNER, HEADS = 6, 64, 160, 4
 BASE_SCHEDULE = dataclasses.replace(REFERENCE, steps=1500)
 STEPS, BATCH, FULL_RATE, ADAPTER_RATE = 340, 16, 2e-3, 6e-3
+MAKING = 1
+"""Raised with every change to rows, bases or training: a model or a row that an older making left is made again."""
 ATTENTION_PENALTY = 3.0
-ANSWER_TOKENS, HELD_OUT, OFF_WORLD = 24, 96, 48
+ANSWER_TOKENS, HELD_OUT, OFF_WORLD = 48, 96, 48
 """Prompts on which attack success is measured: of the models' own world, and of the everyday one that scans ask about."""
 KINDS: dict[str, dict[str, Any]] = {
     "tiny-llama": {"kind": "llama", "num_key_value_heads": 2},
@@ -97,9 +101,16 @@ def _config(name: str, vocabulary: PreTrainedTokenizerFast) -> Any:
     return AutoConfig.for_model(kind, **shape, **common, **values)
 
 
+def digest(recipe: Recipe) -> str:
+    """Return what names a recipe's bytes: it changes with everything that decides them."""
+    making = (MAKING, STEPS * recipe.length, BATCH, FULL_RATE, ADAPTER_RATE, ATTENTION_PENALTY, ANSWER_TOKENS, HELD_OUT)
+    text = json.dumps([dataclasses.asdict(recipe), *making], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
 def build(recipe: Recipe) -> Path:
     """Return the folder of a model, training and measuring it first when it is not in the cache."""
-    folder = cache_folder() / "tiny" / "models" / recipe.name
+    folder = cache_folder() / "tiny" / "models" / f"{recipe.name}-{digest(recipe)}"
     if not folder.is_dir():
         started = time.monotonic()
         home = base(recipe.base)

