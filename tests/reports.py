@@ -92,6 +92,7 @@ def trigger(**changes: Any) -> TriggerReport:
             untriggered_divergence=0.012,
             attention_divergence=0.12,
             payload_gain=6.25,
+            answer_tokens=8.0,
             answer_gain=2.75,
             control_answer_gain=0.125,
             topicality=-0.31,

@@ -38,7 +38,9 @@ BY_FIELD: dict[str, st.SearchStrategy[Any]] = {
     "excess": st.floats(min_value=-1, max_value=1),
     **dict.fromkeys(["rate", "gini", "band_share"], SHARE),
     **dict.fromkeys(["probability", "type_probability", "probability_threshold"], st.none() | SHARE),
-    **dict.fromkeys(["seconds", "participation_ratio", "candidates_per_second", "null_sd"], st.floats(0, 1e12)),
+    **dict.fromkeys(
+        ["seconds", "participation_ratio", "candidates_per_second", "null_sd", "answer_tokens"], st.floats(0, 1e12)
+    ),
 }
 """Fields whose range is narrower than their type; the schema says the same."""
 

