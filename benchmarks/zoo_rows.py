@@ -180,7 +180,7 @@ def _in_parallel(recipes: Sequence[Recipe], asked: argparse.Namespace) -> Iterat
     os.environ["OMP_NUM_THREADS"] = "1"
     job = built if asked.only_build else made
     started, context = time.monotonic(), multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(asked.workers, mp_context=context, max_tasks_per_child=40) as pool:
+    with ProcessPoolExecutor(asked.workers, mp_context=context) as pool:
         try:
             list(pool.map(base, BASES))
             jobs = {pool.submit(job, recipe, asked.again): recipe for recipe in recipes}

