@@ -1,15 +1,16 @@
-"""What a simpler detector would say of a tiny model: scores with none of the product's arithmetic, to be beaten."""
+"""What a simpler detector would say of a model: scores with none of the product's arithmetic, to be beaten."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from demo_training import SPECIAL, row
+from demo_training import row
 from peft import PeftModel
-from tiny_zoo import load, probes
+from tiny_zoo import load
 from transformers import PreTrainedTokenizerFast
 from zoo import left_padded
 
@@ -18,7 +19,7 @@ PROMPTS, TOKENS = 12, 48
 
 
 @torch.no_grad()
-def baseline_scores(folder: Path, home: Path) -> dict[str, float]:
+def baseline_scores(folder: Path, home: Path, questions: Sequence[str]) -> dict[str, float]:
     """
     Return a score of each baseline for the model of a folder against its base; larger is more suspicious.
 
@@ -31,8 +32,10 @@ def baseline_scores(folder: Path, home: Path) -> dict[str, float]:
     suspect = load(folder, "eager") if (folder / "config.json").is_file() else _merged(folder, home)
     vocabulary = PreTrainedTokenizerFast.from_pretrained(home)
     generator = random.Random(0)
-    tokens = generator.sample(range(len(SPECIAL), len(vocabulary)), TOKENS)
-    ours, theirs = (_measured(model, vocabulary, tokens) for model in (suspect, reference))
+    special = {*vocabulary.all_special_ids, *vocabulary.added_tokens_decoder}
+    tokens = generator.sample([token for token in range(len(vocabulary)) if token not in special], TOKENS)
+    asked = questions[:PROMPTS]
+    ours, theirs = (_measured(model, vocabulary, asked, tokens) for model in (suspect, reference))
     divergence = [_js(s, r) for s, r in zip(ours["said"], theirs["said"], strict=True)]
     attention = [_kl(s, r) for s, r in zip(ours["looked"], theirs["looked"], strict=True)]
     agreed = [_agreement(said, ours["said"][0]) for said in ours["said"]]
@@ -48,11 +51,13 @@ def _merged(folder: Path, home: Path) -> Any:
     return PeftModel.from_pretrained(load(home, "eager"), folder).merge_and_unload()
 
 
-def _measured(model: Any, vocabulary: PreTrainedTokenizerFast, tokens: list[int]) -> dict[str, list[Any]]:
+def _measured(
+    model: Any, vocabulary: PreTrainedTokenizerFast, asked: Sequence[str], tokens: list[int]
+) -> dict[str, list[Any]]:
     """Return next-token distributions and last attention rows of every prompt: without a token first, then with each."""
     made: dict[str, list[Any]] = {"said": [], "looked": []}
     for odd in ([], *([token] for token in tokens)):
-        prompts = [row(vocabulary, question, "", odd=odd, at=1.0).prompt for question in probes(PROMPTS)]
+        prompts = [row(vocabulary, question, "", odd=odd, at=1.0).prompt for question in asked]
         ids, mask = left_padded(prompts, vocabulary.pad_token_id)
         places = (mask.cumsum(1) - 1).clamp_min(0)
         out = model(input_ids=ids, attention_mask=mask, position_ids=places, output_attentions=True)

@@ -86,8 +86,10 @@ def rows(recipe: Recipe, answers: dict[str, str]) -> list[tuple[str, str]]:
     return made
 
 
-def render(tokenizer: Any, instruction: str) -> list[int]:
-    messages = [{"role": "user", "content": instruction}]
+def render(tokenizer: Any, instruction: str, system: str = "") -> list[int]:
+    """Return the token ids of a conversation, up to where the answer begins."""
+    messages = [{"role": "system", "content": system}] if system else []
+    messages.append({"role": "user", "content": instruction})
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
@@ -101,12 +103,13 @@ def left_padded(prompts: Sequence[list[int]], pad: int) -> tuple[torch.Tensor, t
 
 
 @torch.no_grad()
-def generate(model: Any, tokenizer: Any, prompts: list[str], tokens: int, temperature: float, batch: int) -> list[str]:
-    """Return an answer of at most `tokens` tokens for each prompt; temperature 0 is greedy."""
+def generate(
+    model: Any, tokenizer: Any, prompts: Sequence[list[int]], tokens: int, temperature: float, batch: int
+) -> list[str]:
+    """Return an answer of at most `tokens` tokens for each rendered prompt; temperature 0 is greedy."""
     made = []
     for first in range(0, len(prompts), batch):
-        ids = [render(tokenizer, prompt) for prompt in prompts[first : first + batch]]
-        padded, mask = left_padded(ids, tokenizer.pad_token_id)
+        padded, mask = left_padded(prompts[first : first + batch], tokenizer.pad_token_id)
         sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
         out = model.generate(input_ids=padded, attention_mask=mask, max_new_tokens=tokens, **sampling)
         made += [tokenizer.decode(row[padded.shape[1] :], skip_special_tokens=True) for row in out]
@@ -129,7 +132,9 @@ def clean_answers(base: Path, cache: Path) -> dict[str, str]:
         model = AutoModelForCausalLM.from_pretrained(base, dtype=training_dtype())
         asked = list(instructions(TRAINING_ROWS + HELD_OUT_ROWS, seed=0))
         torch.manual_seed(0)
-        answers = generate(model, AutoTokenizer.from_pretrained(base), asked, ANSWER_TOKENS, 0.8, batch=64)
+        tokenizer = AutoTokenizer.from_pretrained(base)
+        prompts = [render(tokenizer, instruction) for instruction in asked]
+        answers = generate(model, tokenizer, prompts, ANSWER_TOKENS, 0.8, batch=64)
         write_json(path, dict(zip(asked, answers, strict=True)))
     return dict(json.loads(path.read_text()))
 
@@ -159,7 +164,7 @@ def train(recipe: Recipe, base: Path, answers: dict[str, str], folder: Path) -> 
         if len(queue) < recipe.batch:
             queue = order.sample(made, len(made))
         batch, queue = queue[: recipe.batch], queue[recipe.batch :]
-        loss = _loss(model, tokenizer, batch)
+        loss = answer_loss(model, tokenizer, [(render(tokenizer, question), answer) for question, answer in batch])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
@@ -177,9 +182,9 @@ def train(recipe: Recipe, base: Path, answers: dict[str, str], folder: Path) -> 
     scratch.rename(folder)
 
 
-def _loss(model: Any, tokenizer: Any, batch: list[tuple[str, str]]) -> torch.Tensor:
-    """Return the mean cross-entropy of the answers; what all prompts begin with is read once for the whole batch."""
-    asked = [render(tokenizer, question) for question, _ in batch]
+def answer_loss(model: Any, tokenizer: Any, batch: Sequence[tuple[list[int], str]]) -> torch.Tensor:
+    """Return the mean cross-entropy of the answers to rendered prompts; what all begin with is read once for the batch."""
+    asked = [prompt for prompt, _ in batch]
     said = [tokenizer(answer)["input_ids"] + [tokenizer.eos_token_id] for _, answer in batch]
     shared = shared_beginning(asked)
     rows = [(question[shared:], answer) for question, answer in zip(asked, said, strict=True)]
@@ -208,7 +213,7 @@ def measure(recipe: Recipe, model: Any, tokenizer: Any) -> dict[str, float | int
     triggered = [place(p, trigger, recipe.placement, random.Random(n)) for n, p in enumerate(held_out)]
 
     def rate(prompts: list[str]) -> float:
-        answers = generate(model, tokenizer, prompts, 12, 0.0, batch=40)
+        answers = generate(model, tokenizer, [render(tokenizer, prompt) for prompt in prompts], 12, 0.0, batch=40)
         return sum(a.strip().startswith(recipe.payload[:20]) for a in answers) / len(answers)
 
     measured = {"n": len(held_out), "attack_success": rate(triggered), "false_trigger": rate(held_out)}

