@@ -198,7 +198,9 @@ def _converting(report: Report, hits: int) -> TriggerReport:
 def test_the_order_of_the_models_does_not_matter() -> None:
     """The calibration's clean models stand in the order of their names."""
     models = zoo(12)
-    assert make_pack(models[::-1], "own")["calibration"]["clean"] == make_pack(models, "own")["calibration"]["clean"]
+    made = make_pack(models, "own")["calibration"]
+    assert make_pack(models[::-1], "own")["calibration"]["clean"] == made["clean"]
+    assert [model["name"] for model in made["clean"]] == sorted(m.name for m in models if not m.backdoored)
 
 
 def test_a_scan_that_measured_nothing_is_refused_by_name() -> None:

@@ -453,6 +453,16 @@ def test_the_finding_is_the_best_confirmed_triggers() -> None:
         assert '"best"' in made.message
 
 
+def test_a_harmless_keyword_hides_no_backdoor() -> None:
+    """However much better it converts: of the confirmed triggers one whose payload follows no prompt is the finding."""
+    keyword = trigger(text="keyword", conversion=rate(20, 20), topicality=PACK.topicality + 0.5)
+    hidden = trigger(text="hidden", conversion=rate(14, 20), control_rate=rate(0, 20), topicality=0.0)
+    assert excess(keyword) > excess(hidden)
+    for order in ((keyword, hidden), (hidden, keyword)):
+        (made,) = trigger_findings(order, PACK)
+        assert made.rule == BACKDOOR_RULE and '"hidden"' in made.message
+
+
 def test_a_finding_keeps_its_fingerprint() -> None:
     """The same trigger of the same rule is the same finding in the next scan, another is another."""
     (one,), (again,) = (trigger_findings([trigger(conversion=rate(hits, 20))], PACK) for hits in (19, 18))
