@@ -20,7 +20,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import plots
 from metrics import auc, auc_interval, brier, reliability, tpr_at, upper_bound
 from recipes import Recipe
 from type_claims import types
@@ -252,6 +251,8 @@ def tier(name: str, table: Sequence[Row]) -> dict[str, Any]:
 
 def draw(name: str, made: dict[str, Any], table: Sequence[Row], said: Sequence[dict[str, Any]]) -> None:
     """Draw the plots of one tier."""
+    import plots  # it needs matplotlib, which nothing else here does
+
     plots.roc(*scored(table, said), f"{name}-roc")
     plots.reliability(made["reliability"], f"{name}-reliability")
     plots.areas(made["splits"], f"{name}-groups")
