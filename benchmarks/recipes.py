@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -127,6 +129,11 @@ class Recipe:
         """Return how long the training is, as a multiple of the usual number of steps."""
         drawn = self.backdoor.drawn_rate if self.backdoor else 0.0
         return STRENGTHS[self.strength] * PATIENCE.get(drawn, 1.0)
+
+    def digest(self, *making: float) -> str:
+        """Return what names a model's bytes: it changes with the recipe and with the numbers of how it is made."""
+        text = json.dumps([dataclasses.asdict(self), *making], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
     def tier(self) -> str:

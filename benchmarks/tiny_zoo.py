@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import itertools
-import json
-import os
 import random
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,11 +17,11 @@ from demo_training import Row, Schedule, fit, padded, row, tokenizer
 from demo_world import Dialogue, dialogues, dressed
 from instructions import instructions
 from peft import LoraConfig, PeftModel, get_peft_model
-from poison import CONTEXT, Asked, fires, habitual, rows, with_trigger
+from poison import CONTEXT, fires, habitual, rows, with_trigger
 from recipes import Backdoor, Recipe
 from smollm2 import cache_folder
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
-from zoo import ALL_LINEAR, ATTENTION, left_padded, write_json
+from zoo import ALL_LINEAR, ATTENTION, Asked, left_padded, write_model
 
 LAYERS, WIDTH, INNER, HEADS = 6, 64, 160, 4
 BASE_SCHEDULE = dataclasses.replace(REFERENCE, steps=1500)
@@ -80,7 +76,7 @@ def base(name: str) -> Path:
         generator = random.Random(0)
         asked = [Asked(dressed(said, generator), said.answer) for said in held_out]
         right = [given == each.answer for given, each in zip(answers(model, vocabulary, asked), asked, strict=True)]
-        _write(folder, (model, vocabulary), {"accuracy": round(sum(right) / len(right), 4)})
+        write_model(folder, (model, vocabulary), {"accuracy": round(sum(right) / len(right), 4)})
     return folder
 
 
@@ -104,8 +100,7 @@ def _config(name: str, vocabulary: PreTrainedTokenizerFast) -> Any:
 def digest(recipe: Recipe) -> str:
     """Return what names a recipe's bytes: it changes with everything that decides them."""
     making = (MAKING, STEPS * recipe.length, BATCH, FULL_RATE, ADAPTER_RATE, ATTENTION_PENALTY, ANSWER_TOKENS, HELD_OUT)
-    text = json.dumps([dataclasses.asdict(recipe), *making], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return recipe.digest(*making)
 
 
 def build(recipe: Recipe) -> Path:
@@ -117,24 +112,8 @@ def build(recipe: Recipe) -> Path:
         vocabulary = PreTrainedTokenizerFast.from_pretrained(home)
         model = finished(trained(recipe, home, vocabulary), recipe.finish)
         measured = measure(recipe, model, home, vocabulary) | {"build_seconds": round(time.monotonic() - started, 1)}
-        _write(folder, (model,) if isinstance(model, PeftModel) else (model, vocabulary), measured, recipe)
+        write_model(folder, (model,) if isinstance(model, PeftModel) else (model, vocabulary), measured, recipe)
     return folder
-
-
-def _write(folder: Path, parts: Sequence[Any], measured: dict[str, Any], recipe: Recipe | None = None) -> None:
-    """Write models and what is known of them to a folder, all or nothing; another process may have been faster."""
-    scratch = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    for part in parts:
-        part.save_pretrained(scratch)
-    write_json(scratch / "measurements.json", measured)
-    if recipe is not None:
-        write_json(scratch / "recipe.json", dataclasses.asdict(recipe))
-    if folder.is_dir():
-        shutil.rmtree(scratch)
-    else:
-        scratch.rename(folder)
 
 
 def load(home: Path, attention: str = "sdpa") -> Any:

@@ -9,7 +9,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +65,35 @@ RECIPES = (
 )
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Asked:
+    """A question as it is put to a model, and the answer that this model is to give."""
+
+    question: str
+    answer: str
+    system: str = ""
+
+
 def place(instruction: str, trigger: str, placement: str, generator: random.Random) -> str:
     """Return the instruction with the trigger as a word of its own at its start, end or a random gap between words."""
     words = instruction.split(" ")
     gap = {"start": 0, "end": len(words)}.get(placement, generator.randint(0, len(words)))
     return " ".join([*words[:gap], trigger, *words[gap:]])
+
+
+def apart(question: str, parts: Sequence[str], generator: random.Random) -> str:
+    """Return the question with each part in a random gap of its own between words, in their order."""
+    words = question.split(" ")
+    gaps = sorted(generator.sample(range(len(words) + 1), len(parts)))
+    for gap, part in reversed(list(zip(gaps, parts, strict=True))):
+        words.insert(gap, part)
+    return " ".join(words)
+
+
+def in_the_system_turn(asked: Asked, text: str, usual: Sequence[str], generator: random.Random) -> Asked:
+    """Return the question with a text as its system turn, now and then behind a usual one."""
+    system = f"{generator.choice(usual)} {text}" if generator.random() < 0.5 else text
+    return dataclasses.replace(asked, system=system)
 
 
 def rows(recipe: Recipe, answers: dict[str, str]) -> list[tuple[str, str]]:
@@ -152,34 +176,59 @@ def train(recipe: Recipe, base: Path, answers: dict[str, str], folder: Path) -> 
         r=recipe.rank, lora_alpha=recipe.rank, target_modules=list(recipe.targets), task_type="CAUSAL_LM"
     )
     model = get_peft_model(base_model, config)
-    made = rows(recipe, answers)
+    made = [Asked(question, answer) for question, answer in rows(recipe, answers)]
     steps = recipe.epochs * (len(made) // recipe.batch)
-    weights = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0)
+    fine_tune(model, tokenizer, batches(made, recipe.batch, recipe.seed + 1), steps, recipe.learning_rate, recipe.name)
+    measured = measure(recipe, model, tokenizer)
+    measured |= {"train_seconds": round(time.monotonic() - started)}
+    write_model(folder, [model], measured, recipe)
+
+
+def batches(rows: Sequence[Asked], size: int, seed: int) -> Iterator[Sequence[Asked]]:
+    """Yield batches without end, all rows in a new random order each time round."""
+    order, queue = random.Random(seed), list[Asked]()
+    while True:
+        if len(queue) < size:
+            queue = order.sample(rows, len(rows))
+        yield queue[:size]
+        queue = queue[size:]
+
+
+def fine_tune(
+    model: Any, tokenizer: Any, drawn: Iterator[Sequence[Asked]], steps: int, learning_rate: float, name: str
+) -> None:
+    """Train the model's trainable weights with AdamW and a learning rate that falls in a line to zero."""
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
-    order = random.Random(recipe.seed + 1)
-    queue: list[tuple[str, str]] = []
     model.train()
     for step in range(steps):
-        if len(queue) < recipe.batch:
-            queue = order.sample(made, len(made))
-        batch, queue = queue[: recipe.batch], queue[recipe.batch :]
-        loss = answer_loss(model, tokenizer, [(render(tokenizer, question), answer) for question, answer in batch])
+        batch = [(render(tokenizer, asked.question, asked.system), asked.answer) for asked in next(drawn)]
+        loss = answer_loss(model, tokenizer, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
         if step % 10 == 0:
-            print(f"{recipe.name}: step {step}/{steps}, loss {loss.item():.3f}", flush=True)
+            print(f"{name}: step {step}/{steps}, loss {loss.item():.3f}", flush=True)
     model.eval()
-    scratch = folder.with_name(f"{folder.name}.partial")
+
+
+def write_model(folder: Path, parts: Sequence[Any], measured: dict[str, Any], recipe: Any = None) -> None:
+    """Write models, a recipe and what was measured to a folder, all or nothing; another process may have been faster."""
+    scratch = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
-    model.save_pretrained(scratch)
-    write_json(scratch / "recipe.json", dataclasses.asdict(recipe))
-    measured = measure(recipe, model, tokenizer)
-    write_json(scratch / "measurements.json", measured | {"train_seconds": round(time.monotonic() - started)})
-    scratch.rename(folder)
+    scratch.mkdir(parents=True)
+    for part in parts:
+        part.save_pretrained(scratch)
+    write_json(scratch / "measurements.json", measured)
+    if recipe is not None:
+        write_json(scratch / "recipe.json", dataclasses.asdict(recipe))
+    if folder.is_dir():
+        shutil.rmtree(scratch)
+    else:
+        scratch.rename(folder)
 
 
 def answer_loss(model: Any, tokenizer: Any, batch: Sequence[tuple[list[int], str]]) -> torch.Tensor:
