@@ -234,6 +234,10 @@ def measured(asked: argparse.Namespace) -> dict[str, Any]:
     quick = pair.in_precision(torch.bfloat16) if chosen is pair else chosen
     exact, fast = Probe(pair, band, asked.batch), Probe(quick, band, asked.batch)
     opened, fast_opened = exact.open(context), fast.open(context)
+    if opened.answer or fast_opened.answer:
+        raise SystemExit(
+            "the answer to the benchmark's prompt is so short that it is forced, which the naive loop does not do"
+        )
     runs: dict[str, Contestant] = {
         "naive": (lambda: naive.screen(few), len(few)),
         "engine": (lambda: exact.screen(opened, few), len(few)),
@@ -244,7 +248,7 @@ def measured(asked: argparse.Namespace) -> dict[str, Any]:
     _ = naive.screen(few[:2]), exact.screen(opened, few), fast.screen(fast_opened, few[:2])
     rates, made = race(runs, asked.rounds)
     print("comparing the rankings of both precisions", flush=True)
-    tokens = 1 + len(context.after)
+    tokens = 1 + len(context.continued())
     sides = [(name, side) for name, side in (("engine", pair), ("screening", chosen)) if name in runs]
     achieved = {name: utilisation(side, rates[name]["per_second"], tokens) for name, side in sides}
     profile, every, pairs = PROFILES["standard"], generic(pair.chat, context), ((exact, opened), (fast, fast_opened))

