@@ -65,7 +65,7 @@ def test_what_converts_most_comes_first(pair: ModelPair) -> None:
     """Whatever its rank in the screening was, and no more than the profile has room for."""
     split = PromptSplit(PROMPTS, (), None)
     ids = [(token,) for token in range(20, vocabulary_size() - 1, 2)]
-    room = replace(PROFILES["quick"], finalists=1, answered=len(ids))
+    room = replace(PROFILES["quick"], finalists=1, answered=3 * len(ids))  # all of them are looked at in each place
     everything = Confirm(pair, split, replace(room, finalists=0), 0, ignore).finalists(ranking(pair, ids), ids)
     best, *newest = Confirm(pair, split, room, 0, ignore).finalists(ranking(pair, ids), [])
     assert best.excess == max(finalist.excess for finalist in everything) > 0
