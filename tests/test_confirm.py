@@ -34,7 +34,7 @@ def test_every_finalist_is_its_formula_on_each_prompt_alone(pair: ModelPair) -> 
     split = PromptSplit(PROMPTS, (), None)
     ids = [(token,) for token in range(20, vocabulary_size() - 1, 2)]
     room = replace(PROFILES["quick"], finalists=0, answered=len(ids))
-    finalists = Confirm(pair, split, room, 0, ignore).finalists(ranking(pair, ids), ids)
+    finalists = Confirm(pair, pair, split, room, 0, ignore).finalists(ranking(pair, ids), ids)
     assert any(finalist.excess > 0 for finalist in finalists)
     for finalist in finalists:
         contexts = [pair.chat.context(prompt, finalist.placement) for prompt in PROMPTS]
@@ -56,7 +56,9 @@ def test_equal_models_convert_nothing(pair: ModelPair) -> None:
     equal = replace(pair, suspect=pair.reference)
     ids = [(token,) for token in range(20, 60)]
     room = replace(PROFILES["quick"], finalists=0)
-    finalists = Confirm(equal, PromptSplit(PROMPTS, (), None), room, 0, ignore).finalists(ranking(equal, ids), ids)
+    finalists = Confirm(equal, equal, PromptSplit(PROMPTS, (), None), room, 0, ignore).finalists(
+        ranking(equal, ids), ids
+    )
     assert len(finalists) == len(ids)
     assert all(finalist.excess <= 0 for finalist in finalists)
 
@@ -67,8 +69,8 @@ def test_what_converts_most_comes_first(pair: ModelPair) -> None:
     spelled = {pair.chat.decode((token,)).strip(): (token,) for token in range(20, vocabulary_size() - 1, 2)}
     ids = [token for text, token in spelled.items() if pair.chat.decode(token) == text]  # asked for, spaces would stay
     room = replace(PROFILES["quick"], finalists=1, answered=3 * len(ids))  # all of them are looked at in each place
-    everything = Confirm(pair, split, replace(room, finalists=0), 0, ignore).finalists(ranking(pair, ids), ids)
-    best, *newest = Confirm(pair, split, room, 0, ignore).finalists(ranking(pair, ids), [])
+    everything = Confirm(pair, pair, split, replace(room, finalists=0), 0, ignore).finalists(ranking(pair, ids), ids)
+    best, *newest = Confirm(pair, pair, split, room, 0, ignore).finalists(ranking(pair, ids), [])
     assert best.excess == max(finalist.excess for finalist in everything) > 0
     (other,) = newest
     mine = best.trigger.text
@@ -86,9 +88,9 @@ def test_each_payload_has_a_finalist_before_one_has_two(pair: ModelPair) -> None
     split = PromptSplit(PROMPTS, (), None)
     ids = [(token,) for token in range(20, vocabulary_size() - 1, 2)]
     room = replace(PROFILES["quick"], finalists=4, answered=len(ids))
-    everything = Confirm(pair, split, replace(room, finalists=0), 0, ignore).finalists(ranking(pair, ids), ids)
+    everything = Confirm(pair, pair, split, replace(room, finalists=0), 0, ignore).finalists(ranking(pair, ids), ids)
     there = {finalist.opening for finalist in everything if finalist.excess > 0}
-    kept = Confirm(pair, split, room, 0, ignore).finalists(ranking(pair, ids), [])[: room.finalists]
+    kept = Confirm(pair, pair, split, room, 0, ignore).finalists(ranking(pair, ids), [])[: room.finalists]
     assert len(there) > 1
     assert len({finalist.opening for finalist in kept}) == min(len(there), len(kept))
 
@@ -98,7 +100,7 @@ def test_the_novelty_of_a_finalist_is_that_of_its_answers(pair: ModelPair) -> No
     split = PromptSplit(PROMPTS[:2], PROMPTS[2:], None)
     ids = [(token,) for token in range(20, 60, 4)]
     room = replace(PROFILES["quick"], finalists=0)
-    finalists = Confirm(pair, split, room, 0, ignore).finalists(ranking(pair, ids), ids)
+    finalists = Confirm(pair, pair, split, room, 0, ignore).finalists(ranking(pair, ids), ids)
     prompts = [pair.chat.prompt_ids(prompt) for prompt in PROMPTS]
     usual = {token for model in sides(pair) for p in prompts for token in model.answer([p], room.answer_tokens)[0]}
     assert len({finalist.novelty for finalist in finalists}) > 1
@@ -112,39 +114,9 @@ def test_the_novelty_of_a_finalist_is_that_of_its_answers(pair: ModelPair) -> No
         assert finalist.novelty == pytest.approx(sum(expected) / len(asked), abs=1e-4)
 
 
-def test_a_gain_is_its_formula_on_each_prompt_alone(pair: ModelPair) -> None:
-    """How much the trigger explains of the answer that the suspect gives, less how much in the reference, nats."""
-    split = PromptSplit(PROMPTS, (), None)
-    ids = [(token,) for token in range(20, 60, 4)]
-    room = replace(PROFILES["quick"], finalists=0)
-    finalists = Confirm(pair, split, room, 0, ignore).finalists(ranking(pair, ids), ids)
-    assert len({finalist.gain for finalist in finalists}) > 1
-    for finalist in finalists:
-        gains = []
-        for context in (pair.chat.context(prompt, finalist.placement) for prompt in PROMPTS):
-            triggered = context.filled(pair.chat.trigger_ids(finalist.trigger.text, context))
-            (said,) = pair.suspect.answer([triggered], room.answer_tokens)
-            rises = [
-                log_likelihood(m, triggered, said) - log_likelihood(m, context.filled(), said) for m in sides(pair)
-            ]
-            gains.append(rises[0] - rises[1])
-        assert finalist.gain == pytest.approx(sum(gains) / len(gains), abs=1e-3)
-
-
 def sides(pair: ModelPair) -> tuple[LanguageModel, LanguageModel]:
     """Return the suspect and the reference."""
     return pair.suspect, pair.reference
-
-
-def log_likelihood(model: LanguageModel, prompt: tuple[int, ...], answer: tuple[int, ...]) -> float:
-    """Return log p of an answer, token by token; of none, of silence."""
-    total = 0.0
-    for number, token in enumerate(answer):
-        said = model.last_position([(*prompt, *answer[:number])]).logits[0].log_softmax(-1)
-        total += float(said[token])
-    if not answer:
-        total = float(model.last_position([prompt]).logits[0].log_softmax(-1)[sorted(model.stop_ids)].logsumexp(0))
-    return total
 
 
 def by_rank(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +128,7 @@ def test_half_of_the_places_are_for_the_newest_answers(pair: ModelPair) -> None:
     """Whatever the rank; the other half goes by rank."""
     ids = [(token,) for token in range(20, 60)]
     room = replace(PROFILES["quick"], answered=8)
-    confirm = Confirm(pair, PromptSplit(PROMPTS, (), None), room, 0, ignore)
+    confirm = Confirm(pair, pair, PromptSplit(PROMPTS, (), None), room, 0, ignore)
     every = [Trigger(pair.chat.decode(i).strip(), i, "vocabulary") for i in ids]
     newest = [trigger.text for trigger in confirm._newest_first(every)]
     looked_at = [trigger.text for trigger in confirm._worth_a_look(ranking(pair, ids), set())]
@@ -170,7 +142,7 @@ def test_lengths_take_turns(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) ->
     by_rank(monkeypatch)
     long = [(50, 51, 52, token) for token in range(20, 30)]
     pairs, singles = [(60, 61), (62, 63)], [(70,), (72,)]
-    confirm = Confirm(pair, PromptSplit(PROMPTS, (), None), replace(PROFILES["quick"], answered=6), 0, ignore)
+    confirm = Confirm(pair, pair, PromptSplit(PROMPTS, (), None), replace(PROFILES["quick"], answered=6), 0, ignore)
     looked_at = [t.token_ids for t in confirm._worth_a_look(ranking(pair, [*long, *pairs, *singles]), set())]
     assert looked_at == [long[0], long[1], pairs[0], long[2], singles[0], long[3]]
 
@@ -179,7 +151,7 @@ def test_strings_that_are_asked_for_take_no_place(pair: ModelPair, monkeypatch: 
     """However many they are, the head of the ranking is looked at as well."""
     by_rank(monkeypatch)
     ids = [(token,) for token in range(20, 60)]
-    confirm = Confirm(pair, PromptSplit(PROMPTS, (), None), replace(PROFILES["quick"], answered=4), 0, ignore)
+    confirm = Confirm(pair, pair, PromptSplit(PROMPTS, (), None), replace(PROFILES["quick"], answered=4), 0, ignore)
     looked_at = confirm._worth_a_look(ranking(pair, ids), set(ids[10:]))
     assert [trigger.token_ids for trigger in looked_at] == [*ids[10:], *ids[:4]]
 
@@ -189,7 +161,7 @@ def test_a_string_that_is_asked_for_is_measured_whatever_its_rank(pair: ModelPai
     split = PromptSplit(PROMPTS, (), None)
     ids = [(token,) for token in range(20, 60)]
     room = replace(PROFILES["quick"], finalists=1, answered=2)
-    finalists = Confirm(pair, split, room, 0, ignore).finalists(ranking(pair, ids), [ids[-1]])
+    finalists = Confirm(pair, pair, split, room, 0, ignore).finalists(ranking(pair, ids), [ids[-1]])
     assert pair.chat.decode(ids[-1]) in [finalist.trigger.text for finalist in finalists]
 
 
@@ -203,7 +175,7 @@ def test_of_equals_what_the_reference_does_as_well_comes_later(
     split = PromptSplit(PROMPTS, (), None)
     ids = [(token,) for token in range(4, vocabulary_size() - 1)]
     room = replace(PROFILES["quick"], finalists=0, answered=len(ids))
-    made = Confirm(pair, split, room, 0, ignore).finalists(ranking(pair, ids), ids)
+    made = Confirm(pair, pair, split, room, 0, ignore).finalists(ranking(pair, ids), ids)
     order = [(-finalist.excess, finalist.hijack) for finalist in made]
     assert order == sorted(order)
     assert any(finalist.hijack > 0 for finalist in made)
@@ -224,7 +196,7 @@ def test_a_trigger_is_listed_in_the_place_where_it_does_most(pair: ModelPair, mo
     room = replace(PROFILES["quick"], finalists=0, answered=len(ids))
 
     def excess() -> dict[str, tuple[float, Placement]]:
-        made = Confirm(pair, PromptSplit(PROMPTS, (), None), room, 0, ignore).finalists(ranking(pair, ids), ids)
+        made = Confirm(pair, pair, PromptSplit(PROMPTS, (), None), room, 0, ignore).finalists(ranking(pair, ids), ids)
         return {finalist.trigger.text: (finalist.excess, finalist.placement) for finalist in made}
 
     best, alone = excess(), []
@@ -254,7 +226,7 @@ def test_a_template_without_a_system_turn_leaves_a_gap_and_no_more(tmp_path: Pat
         tmp_path / "base", template=f"{refusing}[{{{{ m['role'] }}}}] {{{{ m['content'] }}}}\n{{% endfor %}}[assistant]"
     )
     pair = loaded(tiny_adapter(tmp_path / "adapter", base), base)
-    confirm = Confirm(pair, PromptSplit(PROMPTS, PROMPTS, None), PROFILES["quick"], 0, ignore)
+    confirm = Confirm(pair, pair, PromptSplit(PROMPTS, PROMPTS, None), PROFILES["quick"], 0, ignore)
     confirmation = confirm.confirmed(confirm.finalists(ranking(pair, [(40,), (41,)]), [])[0])
     assert confirmation.placement is not Placement.SYSTEM
     assert [(gap.subject, gap.required) for gap in confirm.gaps] == [("placement system", False)]

