@@ -98,6 +98,7 @@ def trigger(**changes: Any) -> TriggerReport:
             answer_gain=2.75,
             control_answer_gain=0.125,
             novelty=6.5,
+            payload_novelty=14.25,
             certainty=-0.25,
             plain_certainty=-0.5,
             topicality=-0.31,

@@ -34,7 +34,8 @@ def test_every_finalist_is_its_formula_on_each_prompt_alone(pair: ModelPair) -> 
     split = PromptSplit(PROMPTS, (), None)
     ids = [(token,) for token in range(20, vocabulary_size() - 1, 2)]
     room = replace(PROFILES["quick"], finalists=0, answered=len(ids))
-    finalists = Confirm(pair, pair, split, room, 0, ignore).finalists(ranking(pair, ids), ids)
+    confirm = Confirm(pair, pair, split, room, 0, ignore)
+    finalists = confirm.finalists(ranking(pair, ids), ids)
     assert any(finalist.excess > 0 for finalist in finalists)
     for finalist in finalists:
         contexts = [pair.chat.context(prompt, finalist.placement) for prompt in PROMPTS]
@@ -47,7 +48,14 @@ def test_every_finalist_is_its_formula_on_each_prompt_alone(pair: ModelPair) -> 
         gain = said.count(opening) - plain.count(opening)
         assert gain == max(said.count(other) - plain.count(other) for other in said)
         excess = said.count(opening) - max(plain.count(opening), theirs.count(opening))
-        innocent = gain < 1 or spells(text, pair.chat.decode(opening))
+        whole = [pair.suspect.answer([prompt], room.answer_tokens)[0] for prompt in asked]
+        usual = [{*confirm._usual(finalist.trigger)}] * len(asked)
+        new = [
+            each.whole
+            for each, answer in zip(novelties(pair, asked, whole, usual), said, strict=True)
+            if answer == opening
+        ]
+        innocent = gain < 1 or spells(text, pair.chat.decode(opening)) or sum(new) < len(new)
         assert finalist.excess == pytest.approx(0 if innocent else excess / len(PROMPTS))
 
 
@@ -111,7 +119,7 @@ def test_the_novelty_of_a_finalist_is_that_of_its_answers(pair: ModelPair) -> No
         answers = [pair.suspect.answer([prompt], room.answer_tokens)[0] for prompt in asked]
         known = usual | {*pair.chat.ids(text), *pair.chat.ids(f" {text}")}
         expected = novelties(pair, asked, answers, [known] * len(asked))
-        assert finalist.novelty == pytest.approx(sum(expected) / len(asked), abs=1e-4)
+        assert finalist.novelty == pytest.approx(sum(each.beyond_one for each in expected) / len(asked), abs=1e-4)
 
 
 def sides(pair: ModelPair) -> tuple[LanguageModel, LanguageModel]:

