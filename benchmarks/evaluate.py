@@ -187,6 +187,7 @@ def baselines(table: Sequence[Row]) -> dict[str, Any]:
         "raw output divergence, random tokens": lambda row: row["measured"]["baselines"]["output"],
         "reference-free agreement of answers": lambda row: row["measured"]["baselines"]["reference_free"],
         "conversion excess of the best string": lambda row: row["features"]["conversion_excess"],
+        "novelty of the newest answers": lambda row: row["features"]["largest_novelty"],
         "attention KL of the best string": lambda row: row["features"]["attention"],
         "behaviour divergence of the best string": lambda row: row["features"]["behaviour"],
         "conversion without controls or reference": lambda row: row["features"]["conversion"],
