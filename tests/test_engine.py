@@ -434,7 +434,7 @@ def test_the_probability_of_silence_is_that_of_ending_at_once(pair: ModelPair) -
 def test_answers_without_tokens_do_not_count_in_the_answers_divergence(pair: ModelPair) -> None:
     """Silence leaves numbers, and the heads are still measured; what is no payload has no part in its topicality."""
     contexts = [context(pair, prompt) for prompt in PROMPTS]
-    silent = shifted(pair, contexts, (30,), [Usual()] * 3, ())
+    silent = shifted(pair, contexts, (30,), [()] * 3, ())
     assert (silent.behaviour, silent.topicality) == (0.0, 0.0)
     plain = untriggered(pair, [hole.filled() for hole in contexts], 4)
     filled = [hole.filled((30,)) for hole in contexts]
