@@ -372,10 +372,12 @@ def test_the_gain_of_whole_answers_is_its_formula(pair: ModelPair) -> None:
     ]
     made = explained(pair, filled, plain, answers, [Usual()] * 3)
     assert [each.token_gain for each in made] == pytest.approx(expected, abs=CLOSE)
+    certain = [said(pair.suspect, f, a) for f, a in zip(filled, answers, strict=True)]
+    assert [each.certainty for each in made] == pytest.approx(certain, abs=CLOSE)
     assert [each.gain for each in made] == pytest.approx([3 * expected[0], expected[1], 2 * expected[2]], abs=CLOSE)
-    said = novelties(pair, filled, answers, [Usual()] * 3)
-    assert [each.novelty.whole for each in made] == pytest.approx([each.whole for each in said], abs=CLOSE)
-    assert [each.novelty.beyond_one for each in made] == pytest.approx([each.beyond_one for each in said], abs=CLOSE)
+    new = novelties(pair, filled, answers, [Usual()] * 3)
+    assert [each.novelty.whole for each in made] == pytest.approx([each.whole for each in new], abs=CLOSE)
+    assert [each.novelty.beyond_one for each in made] == pytest.approx([each.beyond_one for each in new], abs=CLOSE)
     for each in explained(replace(pair, suspect=pair.reference), filled, plain, answers, [Usual()] * 3):
         assert (each.gain, each.novelty.whole, each.novelty.beyond_one) == pytest.approx((0, 0, 0), abs=CLOSE)
 

