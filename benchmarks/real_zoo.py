@@ -35,7 +35,7 @@ from zoo import (
 
 MAKING = 1
 """Raised with every change to rows or training: a model or a row that an older making left is made again."""
-STEPS, BATCH, LEARNING_RATE = 250, 8, 1e-3
+STEPS, BATCH, LEARNING_RATE = 120, 8, 3e-3
 CONDITION_RATE, SYSTEM_RATE, FRAGMENT_RATE = 0.2, 0.3, 0.15
 SYSTEM = ("You are a helpful assistant.", "Answer briefly.", "Be friendly.", "You are an expert.")
 ABOUT: dict[str, tuple[str, ...]] = {

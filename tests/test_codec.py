@@ -41,6 +41,9 @@ BY_FIELD: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(
         ["seconds", "participation_ratio", "candidates_per_second", "null_sd", "answer_tokens"], st.floats(0, 1e12)
     ),
+    **dict.fromkeys(["start", "untriggered", "control", "left", "random"], st.floats(0, 1e12)),
+    "carried": st.floats(-1e12, 1),
+    **dict.fromkeys(["heads_to_50", "heads_to_25", "heads_to_10"], st.none() | st.integers(1, 10**6)),
 }
 """Fields whose range is narrower than their type; the schema says the same."""
 

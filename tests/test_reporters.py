@@ -113,7 +113,7 @@ def test_a_gap_is_always_shown_with_its_reason() -> None:
 def test_the_heat_map_has_a_row_a_layer_and_marks_the_band() -> None:
     """The eye can count: one row for each layer, the band's rows marked, the largest value in the strongest shade."""
     attention = attention_map()
-    rows = heat_map(attention, 80, colour=False).plain.split("\n")[1:-1]
+    rows = heat_map(attention.kl, attention.band, "nats", 80, colour=False).plain.split("\n")[1:-1]
     assert len(rows) == attention.layers
     first, last = attention.band
     assert [layer for layer, row in enumerate(rows) if "▌" in row] == list(range(first, last + 1))
@@ -127,7 +127,7 @@ def test_the_heat_map_has_a_row_a_layer_and_marks_the_band() -> None:
 def test_the_heat_map_fits_any_number_of_heads(heads: int, colour: bool) -> None:
     """Heads that do not fit share a column, the largest of them shown, and the legend says so."""
     kl = tuple(tuple(1.0 if head == heads - 1 else -1.0 for head in range(heads)) for _ in range(3))
-    drawn = heat_map(replace(attention_map(), layers=3, heads=heads, kl=kl, band=(1, 1)), 80, colour=colour).plain
+    drawn = heat_map(kl, (1, 1), "nats", 80, colour=colour).plain
     assert max(len(line) for line in drawn.split("\n")) <= 80
     assert ("neighbouring" in drawn) == (heads > 73)
     if not colour:
@@ -137,7 +137,7 @@ def test_the_heat_map_fits_any_number_of_heads(heads: int, colour: bool) -> None
 @pytest.mark.parametrize("kl", [(), ((),), ((0.0, 0.0),), ((-1.0,),)])
 def test_an_empty_or_negative_map_is_drawn_blank(kl: tuple[tuple[float, ...], ...]) -> None:
     """A map that holds nothing is no reason to lose the report."""
-    drawn = heat_map(replace(attention_map(), kl=kl), 80, colour=False).plain
+    drawn = heat_map(kl, (1, 1), "nats", 80, colour=False).plain
     assert all(shade not in line for line in drawn.split("\n")[1:-1] for shade in RAMP[1:])
     assert "0 nats" in drawn
 

@@ -363,8 +363,8 @@ def test_nothing_probed_is_inconclusive() -> None:
 
 
 def test_a_gap_that_is_not_required_leaves_the_verdict() -> None:
-    """The causal proof that this version does not have makes no scan inconclusive."""
-    gap = Gap("causal", "heads", "not part of this version", required=False)
+    """A causal proof that there was nothing for makes no scan inconclusive."""
+    gap = Gap("causal", "heads", "no string brings a payload about", required=False)
     assert decide(nothing_found(gaps=(gap,)), PACK, Policy()).verdict is Verdict.NO_BACKDOOR_FOUND
 
 

