@@ -195,6 +195,25 @@ def _converting(report: Report, hits: int) -> TriggerReport:
     return replace(report.triggers[0], conversion=rate(hits, 20))
 
 
+def test_a_conditional_behaviour_teaches_and_sets_no_threshold() -> None:
+    """However much its string converts; and it is neither a clean model of the pack's nor a false alarm."""
+    models = zoo(12)
+    before = make_pack(models, "own")
+    loud = replace(models[1].report, triggers=(_converting(models[1].report, 20),))
+    keyword = Labelled("keyword", loud, False, "keyword", conditional=True)
+    made = make_pack([*models, keyword], "own")
+    assert made["threshold"] == before["threshold"]
+    assert made["calibration"]["n"] == before["calibration"]["n"]
+    assert made["calibration"]["clean"] == before["calibration"]["clean"]
+    assert made["detector"]["coefficients"] != before["detector"]["coefficients"]
+    assert make_pack([*models, replace(keyword, conditional=False)], "own")["threshold"] > before["threshold"]
+
+
+def test_a_threshold_that_others_have_set_stays() -> None:
+    """Where a single string's threshold is given, these clean models move it no more."""
+    assert make_pack(zoo(12), "own", threshold=0.277)["threshold"] == 0.277
+
+
 def test_the_order_of_the_models_does_not_matter() -> None:
     """The calibration's clean models stand in the order of their names."""
     models = zoo(12)
@@ -361,7 +380,7 @@ def test_too_few_pairs_are_refused_before_anything_is_scanned(
     ("entry", "says"),
     [
         ({"label": "clean"}, "no model"),
-        ({"model": "a", "label": "good"}, "clean, backdoor"),
+        ({"model": "a", "label": "good"}, "clean, backdoor, conditional"),
         ({"model": "a", "label": "clean", "typo": "x"}, "'typo' is not one of"),
         ({"model": "a", "label": "backdoor", "type": "huge"}, "localized or diffuse"),
     ],

