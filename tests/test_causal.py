@@ -171,7 +171,7 @@ def between(kind: str) -> ModelPair:
 
 @every_architecture
 def test_every_architecture_is_proven_alike(kind: str) -> None:
-    """All heads leave as much in any order, and what a head does alone is what a whole pass of its own says."""
+    """All heads leave as much in any order; what a head does alone, or at its mean, is what a whole pass of its own says."""
     pair = between(kind)
     made = found(pair, TRIGGERED[:1])
     assert made.curve[-1].left == pytest.approx(made.curve[-1].random, abs=1e-5)
@@ -180,9 +180,15 @@ def test_every_architecture_is_proven_alike(kind: str) -> None:
     outputs, theirs = pair.reference.head_outputs(ids, len(OPENING))
     share = torch.zeros(1, 3, 4)
     share[0, 2, 1] = 1.0
-    ours = pair.suspect.patched(ids, Patch(outputs, share), len(OPENING))[0].log_softmax(-1).detach()
-    left = float((ours.exp() * (ours - theirs.log_softmax(-1))).sum(-1).mean())
-    assert made.one_head[2][1] == pytest.approx(1 - left / made.start, abs=1e-3)
+    plain = [pair.suspect.head_outputs(prompt, 1)[0] for prompt in PLAIN]
+    mean = [torch.cat(layer, dim=1).mean(1, keepdim=True) for layer in zip(*plain, strict=True)]
+
+    def gone(heads: tuple[Tensor, ...]) -> float:
+        ours = pair.suspect.patched(ids, Patch(heads, share), len(OPENING))[0].log_softmax(-1).detach()
+        return 1 - float((ours.exp() * (ours - theirs.log_softmax(-1))).sum(-1).mean()) / made.start
+
+    assert made.one_head[2][1] == pytest.approx(gone(outputs), abs=1e-3)
+    assert made.ablation[2][1] == pytest.approx(gone(tuple(mean)), abs=1e-3)
 
 
 @pytest.mark.parametrize("quantize", ["none", "4bit"])
