@@ -52,6 +52,8 @@ def scanned(name: str, positive: bool, single: bool = False, size: float = 1.0) 
         answer_gain=size * (3 if positive else 0.4) + chance.gauss(0, 0.3),
         payload_gain=size * (5 if positive else 1) + chance.gauss(0, 0.5),
         behaviour_divergence=size * (0.4 if positive else 0.05) + chance.gauss(0, 0.02),
+        novelty=size * (6 if positive else 0.3) + chance.gauss(0, 0.1),
+        payload_novelty=2 + size * (9 if positive else 0.5) + chance.gauss(0, 0.3),
         necessary_tokens=("a",) if single else ("a", "b", "c"),
         token_count=1 if single else 5,
     )

