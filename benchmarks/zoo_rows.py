@@ -18,6 +18,7 @@ import json
 import multiprocessing
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import reduce
@@ -46,10 +47,12 @@ def rows(tier: str, folder: Path = ZOO) -> dict[str, dict[str, Any]]:
     return made
 
 
-def current(tier: str) -> list[dict[str, Any]]:
-    """Return a tier's rows of scans with today's profile, by name: an older one measured other things under the same names."""
-    label = label_of(tier)
-    return [row for _, row in sorted(rows(tier).items()) if row.get("profile") == label]
+def of_one_profile(tier: str) -> list[dict[str, Any]]:
+    """Return a tier's rows by name, of the profile that the most of them are of: another measures other things under the same names."""
+    made = [row for _, row in sorted(rows(tier).items())]
+    profiles = Counter(row["profile"] for row in made)
+    chosen = max(profiles, key=lambda profile: (profiles[profile], profile), default=None)
+    return [row for row in made if row["profile"] == chosen]
 
 
 def made(recipe: Recipe, again: bool) -> dict[str, Any]:
@@ -197,7 +200,7 @@ def main() -> None:
         for recipe in wanted
         if (row := done.get(recipe.name)) is None
         or row["measured"]["digest"] != digest(recipe)
-        or row.get("profile") != label
+        or row["profile"] != label
     ]
     building, scanning = EXPECTED_SECONDS[asked.tier]
     seconds = (building + (0 if asked.only_build else scanning)) * len(missing) / asked.workers
