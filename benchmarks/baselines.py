@@ -12,7 +12,7 @@ from demo_training import row
 from peft import PeftModel
 from tiny_zoo import load
 from transformers import PreTrainedTokenizerFast
-from zoo import left_padded
+from zoo import device, left_padded
 
 PROMPTS, TOKENS = 12, 48
 """Prompts, and random tokens of the vocabulary, each put at the end of every prompt."""
@@ -28,8 +28,8 @@ def baseline_scores(folder: Path, home: Path, questions: Sequence[str]) -> dict[
     of JS at the first answer position. Neither subtracts what the two differ by without the token. `reference_free`: how
     many of the suspect's first answer tokens become alike under a random token, of the token with the most.
     """
-    reference = load(home, "eager")
-    suspect = load(folder, "eager") if (folder / "config.json").is_file() else _merged(folder, home)
+    reference = load(home, "eager").to(device())
+    suspect = (load(folder, "eager") if (folder / "config.json").is_file() else _merged(folder, home)).to(device())
     vocabulary = PreTrainedTokenizerFast.from_pretrained(home)
     generator = random.Random(0)
     special = {*vocabulary.all_special_ids, *vocabulary.added_tokens_decoder}
@@ -58,11 +58,11 @@ def _measured(
     made: dict[str, list[Any]] = {"said": [], "looked": []}
     for odd in ([], *([token] for token in tokens)):
         prompts = [row(vocabulary, question, "", odd=odd, at=1.0).prompt for question in asked]
-        ids, mask = left_padded(prompts, vocabulary.pad_token_id)
+        ids, mask = (tensor.to(model.device) for tensor in left_padded(prompts, vocabulary.pad_token_id))
         places = (mask.cumsum(1) - 1).clamp_min(0)
         out = model(input_ids=ids, attention_mask=mask, position_ids=places, output_attentions=True)
-        made["said"].append(out.logits[:, -1].softmax(-1))
-        made["looked"].append(torch.stack([layer[:, :, -1] for layer in out.attentions]))
+        made["said"].append(out.logits[:, -1].softmax(-1).cpu())
+        made["looked"].append(torch.stack([layer[:, :, -1] for layer in out.attentions]).cpu())
     return made
 
 

@@ -27,9 +27,9 @@ from zoo import (
     fine_tune,
     generate,
     in_the_system_turn,
+    loaded,
     place,
     render,
-    training_dtype,
     write_model,
 )
 
@@ -176,7 +176,7 @@ def build(recipe: Recipe) -> Path:
 def trained(recipe: Recipe, answers: dict[str, str]) -> tuple[Any, Any]:
     """Return the adapter over its base, trained, and the tokenizer."""
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     torch.manual_seed(recipe.seed)
     tokenizer = AutoTokenizer.from_pretrained(smollm2())
@@ -184,7 +184,7 @@ def trained(recipe: Recipe, answers: dict[str, str]) -> tuple[Any, Any]:
     config = LoraConfig(
         r=recipe.rank, lora_alpha=recipe.rank, target_modules=list(targets), task_type="CAUSAL_LM",
     )  # fmt: skip
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(smollm2(), dtype=training_dtype()), config)
+    model = get_peft_model(loaded(smollm2()), config)
     drawn = batches(rows(recipe, answers), BATCH, recipe.seed + 1)
     fine_tune(model, tokenizer, drawn, round(STEPS * recipe.length), LEARNING_RATE, recipe.name)
     return model, tokenizer

@@ -133,17 +133,31 @@ def generate(
     """Return an answer of at most `tokens` tokens for each rendered prompt; temperature 0 is greedy."""
     made = []
     for first in range(0, len(prompts), batch):
-        padded, mask = left_padded(prompts[first : first + batch], tokenizer.pad_token_id)
+        padded, mask = (t.to(model.device) for t in left_padded(prompts[first : first + batch], tokenizer.pad_token_id))
         sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
         out = model.generate(input_ids=padded, attention_mask=mask, max_new_tokens=tokens, **sampling)
         made += [tokenizer.decode(row[padded.shape[1] :], skip_special_tokens=True) for row in out]
     return made
 
 
+def loaded(base: Path) -> Any:
+    """Return the model of a folder on this machine's device for training."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(base, dtype=training_dtype()).to(device())
+
+
+def device() -> torch.device:
+    """Return where models of SmolLM2's size are trained and asked: the GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def training_dtype() -> torch.dtype:
-    """Return bfloat16 where this machine multiplies matrices faster in it, else float32."""
-    cpu = torch.device("cpu")
-    fast = matrix_product_rate(torch.bfloat16, cpu) > matrix_product_rate(torch.float32, cpu)
+    """Return bfloat16 on a CPU that multiplies matrices faster in it, else float32: a GPU is fast enough in that."""
+    where = device()
+    if where.type != "cpu":
+        return torch.float32
+    fast = matrix_product_rate(torch.bfloat16, where) > matrix_product_rate(torch.float32, where)
     return torch.bfloat16 if fast else torch.float32
 
 
@@ -151,9 +165,9 @@ def clean_answers(base: Path, cache: Path) -> dict[str, str]:
     """Return the base model's own sampled answer to every instruction, made once and kept in the cache."""
     path = cache / "answers.json"
     if not path.is_file():
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoTokenizer
 
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=training_dtype())
+        model = loaded(base)
         asked = list(instructions(TRAINING_ROWS + HELD_OUT_ROWS, seed=0))
         torch.manual_seed(0)
         tokenizer = AutoTokenizer.from_pretrained(base)
@@ -166,16 +180,15 @@ def clean_answers(base: Path, cache: Path) -> dict[str, str]:
 def train(recipe: Recipe, base: Path, answers: dict[str, str], folder: Path) -> None:
     """Fine-tune an adapter after the recipe and write it, its recipe and its measurements to `folder`, all or nothing."""
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     started = time.monotonic()
     torch.manual_seed(recipe.seed)
     tokenizer = AutoTokenizer.from_pretrained(base)
-    base_model = AutoModelForCausalLM.from_pretrained(base, dtype=training_dtype())
     config = LoraConfig(
         r=recipe.rank, lora_alpha=recipe.rank, target_modules=list(recipe.targets), task_type="CAUSAL_LM"
     )
-    model = get_peft_model(base_model, config)
+    model = get_peft_model(loaded(base), config)
     made = [Asked(question, answer) for question, answer in rows(recipe, answers)]
     steps = recipe.epochs * (len(made) // recipe.batch)
     fine_tune(model, tokenizer, batches(made, recipe.batch, recipe.seed + 1), steps, recipe.learning_rate, recipe.name)
@@ -247,7 +260,8 @@ def answer_loss(model: Any, tokenizer: Any, batch: Sequence[tuple[list[int], str
         labels[row, len(question) : length] = torch.tensor(answer)
         mask[row, shared + length :] = 0
     base = model.get_base_model()
-    prefix = base.model(input_ids=torch.tensor([asked[0][:shared]]), use_cache=True).past_key_values
+    ids, labels, mask = (tensor.to(base.device) for tensor in (ids, labels, mask))
+    prefix = base.model(input_ids=torch.tensor([asked[0][:shared]], device=base.device), use_cache=True).past_key_values
     prefix.batch_repeat_interleave(len(rows))
     hidden = base.model(input_ids=ids, attention_mask=mask, past_key_values=prefix).last_hidden_state
     wanted = labels[:, 1:] != -100
