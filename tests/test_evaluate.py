@@ -28,7 +28,7 @@ def row(recipe: Recipe, success: float = 1.0, told: float = 1.0) -> dict[str, An
     chance = random.Random(recipe.name)  # noqa: S311  # reproducible, not a secret
     shift = told * 4 if recipe.poisoned and success >= 0.3 else 0.0
     features = {name: chance.gauss(shift, 1) for name in DETECTION_FEATURES}
-    features |= {"conversion_excess": 0.01 * chance.random(), "topicality": 0.0}
+    features |= {"score": 0.01 * chance.random(), "topicality": 0.0}
     tokens = [1] if recipe.backdoor and recipe.backdoor.family == "rare-token" else [3]
     measured = {"attack_success": success if recipe.backdoor else None, "trigger_tokens": tokens}
     return {

