@@ -270,7 +270,7 @@ def test_a_proof_that_breaks_loses_nothing_that_was_found(error: Exception) -> N
 def test_there_is_no_proof_of_what_is_innocent() -> None:
     """A string that does nothing which something innocent does not explain is not asked about."""
     ledger = Ledger(ScanRequest(model="org/x"))
-    nothing = trigger(conversion=Rate(0.0, (0.0, 0.2), 20))
+    nothing = trigger(conversion=Rate(0.0, (0.0, 0.2), 20), new_answers=None)
     _prove(None, nothing, None, (17, 25), ledger)  # type: ignore[arg-type]  # it must ask nobody
     assert ledger.causal is None and "nothing innocent explains" in ledger.gaps[0].reason
 
