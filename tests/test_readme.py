@@ -23,7 +23,7 @@ FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 SHELLS = ("sh", "bash", "console")
 ENDS = ("&&", "||", "|", ";")
-OTHERS = {"--quiet", "--check", "--again", "--rounds", "--more"}
+OTHERS = {"--quiet", "--numprocesses", "--dist", "--check", "--again", "--rounds", "--more"}
 """Options of pip, pytest and the benchmarks, which the README shows as well."""
 
 
