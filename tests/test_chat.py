@@ -46,6 +46,22 @@ def test_everywhere_is_the_system_s_turn_and_both_ends_of_the_user_s(
     assert everywhere(chat(template), "oak", system) == expected
 
 
+@given(questions, words, st.sampled_from(list(Placement)), st.none() | st.just("Be brief."))
+def test_a_pasted_text_is_a_word_of_its_own_in_every_hole(
+    question: str, trigger: str, placement: Placement, system: str | None
+) -> None:
+    """Spelled in each place as if somebody had typed it there."""
+    made, turns = chat(), question.split()
+    everywhere = made.everywhere(question, system)
+    assert made.pasted(trigger, everywhere) == made.prompt_ids(
+        f"{trigger} {question} {trigger}", f"{system} {trigger}" if system else trigger
+    )
+    gap = {Placement.START: 0, Placement.MIDDLE: (len(turns) + 1) // 2, Placement.END: len(turns)}.get(placement)
+    if gap is not None:
+        typed = " ".join([*turns[:gap], trigger, *turns[gap:]])
+        assert made.pasted(trigger, made.context(question, placement, system)) == made.prompt_ids(typed, system)
+
+
 @pytest.mark.parametrize(("template", "says"), [(TEMPLATE, "oak"), (DEFAULT, "Be kind. oak")])
 def test_a_trigger_in_the_system_s_turn_takes_nothing_away(template: str, says: str) -> None:
     """What the template says there by itself is still there."""

@@ -175,6 +175,16 @@ def test_lengths_take_turns(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) ->
     assert looked_at == [long[0], long[1], pairs[0], long[2], singles[0], long[3]]
 
 
+def test_what_was_grown_takes_turns_with_what_was_not(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was chosen for what it does; a string behind a crowd of grown ones of its length has its place."""
+    by_rank(monkeypatch)
+    grown, others = [(50, token) for token in range(20, 30)], [(60, 61), (62, 63)]
+    choosing = finalists_of(pair, PromptSplit(PROMPTS, (), None), replace(PROFILES["quick"], answered=5))
+    ranked = [replace(m, trigger=replace(m.trigger, source="grown")) for m in ranking(pair, grown)]
+    looked_at = [t.token_ids for t in choosing._worth_a_look([*ranked, *ranking(pair, others)], set())]
+    assert looked_at == [grown[0], grown[1], others[0], grown[2], grown[3]]
+
+
 def test_strings_that_are_asked_for_take_no_place(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many they are, the head of the ranking is looked at as well."""
     by_rank(monkeypatch)
@@ -292,10 +302,10 @@ def test_novelty_is_beyond_what_the_suspect_says_anyway(pair: ModelPair, monkeyp
     ("lengths", "shown"),
     [
         ([4, 4, 16, 16], 8),  # too few end for anybody to see it
-        ([1, 1, 1, 9], 8),  # most end early
-        ([9, 9, 9, 16], 12),
-        ([2, 13, 13, 16], 16),
-        ([2, 2, 14, 16], 8),  # too late
+        ([0, 0, 0, 9], 8),  # most end early
+        ([5, 5, 5, 16], 13),
+        ([2, 8, 8, 16], 16),
+        ([2, 2, 9, 16], 8),  # too late
     ],
 )
 def test_answers_are_read_to_their_end_where_most_end_soon(

