@@ -270,7 +270,7 @@ def test_every_candidate_of_the_profile_is_counted(single: Report) -> None:
     """What the report says was tried is what the profile promises."""
     tried = searched(single).candidates_tried
     assert tried["strings"] == PROFILES["quick"].strings
-    assert set(tried) == {"strings", "vocabulary", "tags", "grown", "pursued"}
+    assert set(tried) == {"strings", "vocabulary", "spelled", "tags", "grown", "pursued"}
     assert searched(single).tokens_evaluated > sum(tried.values())
 
 
