@@ -44,7 +44,7 @@ REPORTS = {
     "inconclusive": inconclusive(),
     "full": full(),
     "wide": wide(),
-    **{f"hostile-{number}": with_every_text(full(), text) for number, text in enumerate(HOSTILE)},
+    "hostile": with_every_text(full(), " ".join(HOSTILE)),
 }
 
 
@@ -66,6 +66,7 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Any]:
         file.write_text(html(report), encoding="utf-8", newline="\n")
         context = browser.new_context(**options)
         contexts.append(context)
+        context.set_default_timeout(10_000)
         tab = context.new_page()
         tab.on("console", lambda message: heard.append(message.text))
         tab.on("pageerror", lambda error: heard.append(str(error)))
@@ -85,8 +86,8 @@ def test_nothing_is_fetched_and_nothing_overflows_a_phone(opened: Any, name: str
     """The policy has nothing to refuse, and a page 390 px wide is read without moving it sideways."""
     tab = opened(REPORTS[name], viewport={"width": 390, "height": 800})
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
-    assert tab.evaluate("[...document.styleSheets].length") == 1
-    assert "alert" not in tab.evaluate("[...document.scripts].map((each) => each.src).join()")
+    assert tab.evaluate("document.styleSheets.length") == 1
+    assert tab.locator("#tip").count() == 1  # the script ran as well
 
 
 def test_a_map_is_walked_with_the_arrow_keys(opened: Any) -> None:
@@ -110,9 +111,11 @@ def test_a_map_is_walked_with_the_arrow_keys(opened: Any) -> None:
 def test_a_map_is_read_by_pointing(opened: Any) -> None:
     """The value stands beside the head that the pointer is on, inside of the window."""
     tab = opened(full(), viewport={"width": 390, "height": 800})
-    tab.locator("[data-map=one-head] td[data-said='layer 20, head 8: 0.006 of the divergence']").hover()
+    tab.locator("[data-map=one-head] td[data-said='layer 20, head 8: 0.005 of the divergence']").hover()
     place = tab.locator("#tip").bounding_box()
-    assert tab.locator("#tip").inner_text() == "layer 20, head 8: 0.006 of the divergence"
+    assert tab.locator("#tip").inner_text() == "layer 20, head 8: 0.005 of the divergence"
+    number = tab.locator("[data-map=one-head] tbody th[scope=row]").last
+    assert number.bounding_box()["height"] < 20  # of two digits, on one line
     assert place["x"] >= 0 and place["x"] + place["width"] <= 390
 
 

