@@ -133,11 +133,11 @@ def _command(arguments: list[str]) -> tuple[click.Command | None, list[str], str
 
 
 def _read(parameter: click.Parameter, word: str, context: click.Context) -> None:
-    if "--output" in parameter.opts and isinstance(context.command, click.Command) and parameter.multiple:
+    if "--output" in parameter.opts and parameter.multiple:
         form = word.partition("=")[0]
         if form not in {*REPORTERS, *PENDING_FORMATS}:
             raise click.BadParameter(f"{form} is no format")
-    elif isinstance(parameter.type, click.types.ParamType) and not isinstance(parameter.type, click.Path):
+    elif not isinstance(parameter.type, click.Path):
         parameter.type.convert(word, parameter, context)
 
 
