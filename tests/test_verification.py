@@ -93,7 +93,7 @@ def test_verify_gives_the_exit_code_of_check(
         report = scanned(policy, findings, gaps, broken)
         made = verified(report, policy).exit_code
         if report.execution.status is Status.INTERRUPTED:
-            gated = any(f.suppressed is None and f.severity.rank >= policy.fail_on.rank for f in findings)
+            gated = any(f.suppressed is None and f.severity.rank >= policy.fail_on.rank for f in report.findings)
             assert made is (ExitCode.FINDINGS if gated and not policy.exit_zero else ExitCode.ERROR)
         else:
             assert made is report.decision.exit_code
