@@ -10,6 +10,7 @@ Tensor = tuple[str, Sequence[int], bytes]
 """dtype in the format's own words, shape, raw little-endian bytes."""
 
 ONE_TENSOR: Mapping[str, Tensor] = {"lm_head.weight": ("F32", (2, 2), bytes(16))}
+LOW_RANK: Mapping[str, Tensor] = {"base_model.model.model.layers.0.q_proj.lora_A.weight": ("F32", (1, 2), bytes(8))}
 
 
 def safetensors_bytes(tensors: Mapping[str, Tensor]) -> bytes:
@@ -57,7 +58,7 @@ def write_adapter(folder: Path, base: object = "org/base", files: Mapping[str, b
     """Write the folder of a PEFT adapter on `base`; `files` as in `write_model`."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "adapter_config.json", {"peft_type": "LORA", "base_model_name_or_path": base})
-    write_safetensors(folder / "adapter_model.safetensors")
+    write_safetensors(folder / "adapter_model.safetensors", LOW_RANK)
     add_files(folder, files or {})
     return folder
 

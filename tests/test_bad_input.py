@@ -237,16 +237,29 @@ def test_an_adapter_whose_tensors_are_not_put_on_is_an_error(check: Check, tmp_p
 # --- pairs that cannot be compared
 
 
-def test_a_reference_with_another_tokenizer_is_inconclusive(check: Check, tmp_path: Path) -> None:
-    """Two tokens that changed places are enough: a scan compares token by token."""
-    reference = copied(tmp_path / "reference")
-    tokenizer = json.loads((reference / "tokenizer.json").read_text("utf-8"))
+def with_vocabulary(folder: Path, change: Callable[[list[str]], list[str]]) -> Path:
+    """Give the folder's ids to the tokens in another order."""
+    tokenizer = json.loads((folder / "tokenizer.json").read_text("utf-8"))
     vocabulary = tokenizer["model"]["vocab"]
-    *_, one, other = vocabulary
-    vocabulary[one], vocabulary[other] = vocabulary[other], vocabulary[one]
-    (reference / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
-    suspect = fine_tuned(tmp_path / "suspect")
-    refused(check(suspect, "--reference", str(reference)), ExitCode.INCONCLUSIVE, "tokenizer", "--reference")
+    tokenizer["model"]["vocab"] = dict(zip(change([*vocabulary]), vocabulary.values(), strict=True))
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
+    return folder
+
+
+def test_a_reference_with_another_tokenizer_is_inconclusive(check: Check, tmp_path: Path) -> None:
+    """A wrong reference is no attack: what the two have in common is too little to speak of differences."""
+    reference = with_vocabulary(copied(tmp_path / "reference"), lambda tokens: tokens[:9] + tokens[:8:-1])
+    checked = check(fine_tuned(tmp_path / "suspect"), "--reference", str(reference))
+    refused(checked, ExitCode.INCONCLUSIVE, "tokenizer", "--reference")
+    assert "another tokenizer" in checked.findings["hostile/tokenizer-difference"]
+
+
+def test_two_tokens_that_changed_places_are_a_finding(check: Check, tmp_path: Path) -> None:
+    """A tokenizer that says one word for another needs no weights to do harm, and the two words are named."""
+    suspect = with_vocabulary(fine_tuned(tmp_path / "suspect"), lambda tokens: [*tokens[:-2], tokens[-1], tokens[-2]])
+    checked = check(suspect, "--reference", str(DEMO / "reference"))
+    assert checked.code == ExitCode.FINDINGS
+    assert "gives other ids to 2 tokens" in checked.findings["hostile/tokenizer-difference"]
 
 
 def test_a_suspect_that_is_its_reference_is_inconclusive(check: Check, tmp_path: Path) -> None:

@@ -42,9 +42,7 @@ def inspected(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[i
 def test_an_inspection_says_what_the_files_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Digests, shape and formats, each from its file, in JSON and in words."""
     config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "num_hidden_layers": 30}
-    suspect, reference = models(
-        tmp_path, config_dot_json={**config, "num_attention_heads": 9, "vocab_size": 49_152}, tokenizer_dot_json={}
-    )
+    suspect, reference = models(tmp_path, config_dot_json={**config, "num_attention_heads": 9, "vocab_size": 49_152})
     code, made = inspected(capsys, suspect, "--reference", reference)
     about = made["suspect"]
     assert code == made["exit_code"] == ExitCode.PASS
@@ -53,7 +51,7 @@ def test_an_inspection_says_what_the_files_say(tmp_path: Path, capsys: pytest.Ca
     }
     shape = [about[name] for name in ("kind", "architecture", "layers", "heads", "vocabulary", "parameters", "dtypes")]
     assert shape == ["model", "LlamaForCausalLM", 30, 9, 49_152, 4, ["F32"]]
-    assert (about["formats"], about["listed"], made["chosen_by"], made["trusted"]) == (["safetensors"], 3, "user", True)
+    assert (about["formats"], about["listed"], made["chosen_by"], made["trusted"]) == (["safetensors"], 2, "user", True)
     assert run("inspect", suspect, "--reference", reference) == ExitCode.PASS
     out = capsys.readouterr().out
     for said in ("30 layers, 9 heads, 49,152 tokens", "LlamaForCausalLM", "named by you, trusted", "exit code 0 PASS"):

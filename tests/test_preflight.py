@@ -64,10 +64,14 @@ HOSTILE: dict[str, tuple[Mapping[str, object], Severity]] = {
         Severity.MEDIUM,
     ),
     "hostile/embedded-adapter": ({"adapter_config.json": {}}, Severity.MEDIUM),
+    "hostile/template-code": ({"chat_template.jinja": b"{{ messages.__class__ }}"}, Severity.HIGH),
+    "hostile/duplicate-keys": ({"generation_config.json": b'{"eos_token_id": 1, "eos_token_id": 2}'}, Severity.MEDIUM),
 }
 
 
-@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "hostile/symlink-escape"])
+@pytest.mark.parametrize(
+    "rule", [rule for rule in RULES if rule != "hostile/symlink-escape" and rule[:8] == "hostile/"]
+)
 def test_each_rule_finds_what_it_is_for_and_no_other_does(tmp_path: Path, rule: str) -> None:
     files, severity = HOSTILE[rule]
     assert findings(write_model(tmp_path / "m", files)) == [(rule, severity)]

@@ -111,7 +111,7 @@ def test_the_shipped_signatures_are_valid(tmp_path: Path, capsys: pytest.Capture
             "rules[1].id: repeats rules[0].id",
         ),
         ("rules", "[taxonomies.mitre-atlas]\n", "[taxonomies.mitre-atlas]\nyear = 1\n", "taxonomies['mitre-atlas']"),
-        ("rules", "version = 1", "version = nan", "version: expected a whole number"),
+        ("rules", "version = 2", "version = nan", "version: expected a whole number"),
         ("decision", '"id": "decision"', '"id": ', "is no JSON that can be read"),
     ],
 )

