@@ -222,11 +222,20 @@ def test_a_template_on_one_side_alone_is_told(tmp_path: Path) -> None:
     """An absent template is never equal to one that is there, nor is a named one to the usual."""
     without: Files = {"tokenizer_config.json": SPECIAL}
     only_theirs, only_ours = found(tmp_path / "a", without, {}), found(tmp_path / "b", {}, without)
-    assert told(only_theirs) == told(only_ours) == [(TEMPLATE_RULE, MEDIUM)]
+    assert told(only_theirs) == told(only_ours) == [(TEMPLATE_RULE, LOW)]
     assert "has no chat template" in only_theirs[0].message
     assert "has none" in only_ours[0].message and "{{ m['content'] }}" in only_ours[0].message
     named = found(tmp_path / "c", {"additional_chat_templates/tool_use.jinja": TEMPLATE.encode()}, {})
-    assert told(named) == [(TEMPLATE_RULE, MEDIUM)] and "additional_chat_templates/tool_use.jinja" in named[0].message
+    assert told(named) == [(TEMPLATE_RULE, LOW)] and "additional_chat_templates/tool_use.jinja" in named[0].message
+
+
+def test_a_template_that_only_the_suspect_has_is_worse_when_it_asks_what_is_said(tmp_path: Path) -> None:
+    """A chat model made of a base brings a template; one that looks for a word in a message brings more."""
+    asking = "{% if 'now' in messages[-1]['content'] %}x{% endif %}" + TEMPLATE
+    (finding,) = found(
+        tmp_path, {"tokenizer_config.json": {**SPECIAL, "chat_template": asking}}, {"tokenizer_config.json": SPECIAL}
+    )
+    assert finding.severity is MEDIUM
 
 
 def test_many_removed_lines_do_not_hide_the_added_ones(tmp_path: Path) -> None:
@@ -273,13 +282,13 @@ NEW_WORD = {word: number for number, word in enumerate([*WORDS, "new"])}
 REPLACE = {"type": "Replace", "pattern": {"String": "no"}, "content": "yes"}
 CONFIG = {**SPECIAL, "chat_template": TEMPLATE}
 DIFFERENT: dict[str, tuple[Files, str, Severity, str]] = {
-    "end": ({"tokenizer_config.json": {**CONFIG, "eos_token": "<|end|>"}}, TOKEN_RULE, MEDIUM, "`<|end|>` as eos_token"),
-    "end, as an object": ({"special_tokens_map.json": {"eos_token": {"content": "abc"}}}, TOKEN_RULE, MEDIUM, "`abc` as eos_token"),
+    "end": ({"tokenizer_config.json": {**CONFIG, "eos_token": "<|end|>"}}, TOKEN_RULE, LOW, "`<|end|>` as eos_token"),
+    "end, as an object": ({"special_tokens_map.json": {"eos_token": {"content": "abc"}}}, TOKEN_RULE, LOW, "`abc` as eos_token"),
     "padding": ({"tokenizer_config.json": {**CONFIG, "pad_token": "<eos>"}}, TOKEN_RULE, LOW, "pad_token"),
     "a hidden word": ({"special_tokens_map.json": {"additional_special_tokens": ["refuse"]}}, TOKEN_RULE, MEDIUM, "`refuse` special"),
     "a hidden word, spelled out": ({"tokenizer_config.json": {**CONFIG, "added_tokens_decoder": {
         "33": {"content": "refuse", "special": True}}}}, TOKEN_RULE, MEDIUM, "`refuse` special"),
-    "another end of answers": ({"generation_config.json": {"eos_token_id": [2, 3, 9]}}, TOKEN_RULE, MEDIUM, "`2`, `3`, `9`"),
+    "another end of answers": ({"generation_config.json": {"eos_token_id": [2, 3, 9]}}, TOKEN_RULE, LOW, "`2`, `3`, `9`"),
     "another beginning": ({"generation_config.json": {"eos_token_id": 2, "bos_token_id": 9}}, TOKEN_RULE, MEDIUM, "bos_token_id"),
     "words kept out": ({"generation_config.json": {"eos_token_id": 2, "suppress_tokens": [9]}}, TOKEN_RULE, MEDIUM, "suppress_tokens"),
     "two words exchanged": ({"tokenizer.json": with_model(vocab=swapped("approve", "refuse"))}, TOKENIZER_RULE, HIGH, "`refuse is 32 and not 33`"),

