@@ -93,7 +93,7 @@ def test_verify_gives_the_exit_code_of_check(
         report = scanned(policy, findings, gaps, broken)
         made = verified(report, policy).exit_code
         if report.execution.status is Status.INTERRUPTED:
-            gated = any(f.suppressed is None and f.severity.rank >= policy.fail_on.rank for f in findings)
+            gated = any(f.suppressed is None and f.severity.rank >= policy.fail_on.rank for f in report.findings)
             assert made is (ExitCode.FINDINGS if gated and not policy.exit_zero else ExitCode.ERROR)
         else:
             assert made is report.decision.exit_code
@@ -164,6 +164,14 @@ def test_a_model_of_which_the_report_lists_no_files_is_inconclusive() -> None:
     """No digest to compare is not the same digests."""
     report = replace(nothing_found(), subject=replace(nothing_found().subject, files=()))
     assert verified(report, present=Present("m", (), ())).exit_code is ExitCode.INCONCLUSIVE
+
+
+def test_a_name_on_the_hub_is_looked_for_in_the_cache_alone(
+    report_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The gate asks no network, and a model that is not here is an error."""
+    assert run("verify", report_file, "--model", "org/no-such-model-anywhere") == ExitCode.ERROR
+    assert "is not, or not all of it, in the cache" in capsys.readouterr().err
 
 
 def test_what_became_hostile_since_the_scan_is_a_finding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
