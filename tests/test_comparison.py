@@ -171,8 +171,10 @@ def test_of_two_gaps_about_the_same_thing_both_are_compared() -> None:
 
 def test_a_hostile_text_in_a_comparison_is_safe_to_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A name with an escape sequence reaches no terminal."""
-    hostile = replace(backdoored().subject, id="a/\x1b]0;owned\x07\u202e")
-    old, new = written(tmp_path / "a.json", backdoored()), written(tmp_path / "b.json", backdoored(subject=hostile))
+    hostile = "a/\x1b]0;owned\x07\u202e"
+    subject = replace(backdoored().subject, id=hostile, files=(replace(ADAPTER_FILE, path=hostile),))
+    after = backdoored(subject=subject, triggers=(trigger(text=hostile),))
+    old, new = written(tmp_path / "a.json", backdoored()), written(tmp_path / "b.json", after)
     for form in ("text", "json"):
         run("report", "diff", old, new, "--format", form)
         out = capsys.readouterr().out

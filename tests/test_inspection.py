@@ -142,6 +142,19 @@ def test_the_gate_of_an_inspection_is_that_of_a_scan(tmp_path: Path, capsys: pyt
     assert run("inspect", tmp_path / "nowhere") == ExitCode.ERROR
 
 
+def test_a_reference_is_looked_at_as_well_and_its_names_are_safe_to_show(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is hostile in the reference is a finding; a file's name reaches no terminal as it is."""
+    suspect, reference = models(tmp_path)
+    (reference / "modeling_evil.py").write_text("raise SystemExit", "utf-8")
+    (suspect / "tokenizer\x1b[2J.json").write_text("{}", "utf-8")
+    assert run("inspect", suspect, "--reference", reference) == ExitCode.FINDINGS
+    out = capsys.readouterr().out
+    assert f"the reference {reference} ships program code in modeling_evil.py" in out
+    assert "tokenizer\\u001b[2J.json" in out and "\x1b" not in out
+
+
 def test_inspect_runs_nothing_and_writes_nothing(tmp_path: Path) -> None:
     """Of the most hostile folder: no file is written, no program started, no connection made, no code of it imported."""
     evil = b"raise SystemExit('it was run')"
