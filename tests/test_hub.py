@@ -57,6 +57,19 @@ def test_a_hub_name_becomes_one_commit_and_only_files_of_the_allow_list(
     assert got.listed == tuple(sorted(contents))
 
 
+def test_named_chat_templates_are_fetched_of_one_folder_and_no_other(
+    contents: dict[str, bytes], tmp_path: Path
+) -> None:
+    """A template is compared only if it is there."""
+    wanted = "additional_chat_templates/rag.jinja"
+    others = ("additional_chat_templates/deep/x.jinja", "additional_chat_templates/x.py", "templates/x.jinja")
+    with serve({"org/model": HubRepository({**contents, **dict.fromkeys((wanted, *others), b"{{ 1 }}")})}) as hub:
+        got = fetch("org/model", role="suspect", endpoint=hub.endpoint, cache=tmp_path)
+        offline = fetch("org/model", role="suspect", endpoint=hub.endpoint, cache=tmp_path, offline=True)
+    for repository in (got, offline):
+        assert [file.path for file in repository.files if "/" in file.path] == [wanted]
+
+
 def test_digests_and_sizes_are_those_of_the_files(fetch_model: Fetch, contents: dict[str, bytes]) -> None:
     for file in fetch_model().files:
         assert file.sha256 == hashlib.sha256(contents[file.path]).hexdigest()

