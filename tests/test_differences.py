@@ -326,9 +326,9 @@ def test_a_role_that_the_reference_gives_to_no_token_is_not_free(tmp_path: Path,
     """Only what the reference leaves to its class, and only one of its special tokens, can have it unsaid."""
     reference = {"tokenizer_config.json": {"bos_token": "<bos>", "chat_template": TEMPLATE, **said}}
     suspect = {"tokenizer_config.json": {"bos_token": "<bos>", "chat_template": TEMPLATE, "eos_token": "refuse"}}
-    assert told(found(tmp_path / "a", suspect, reference)) == [(TOKEN_RULE, MEDIUM)]
+    assert told(found(tmp_path / "a", suspect, reference)) == [(TOKEN_RULE, LOW)]
     special = {"tokenizer_config.json": {"bos_token": "<bos>", "chat_template": TEMPLATE, "eos_token": "<eos>"}}
-    assert told(found(tmp_path / "b", special, reference)) == ([(TOKEN_RULE, MEDIUM)] if said else [])
+    assert told(found(tmp_path / "b", special, reference)) == ([(TOKEN_RULE, LOW)] if said else [])
 
 
 def test_templates_that_are_too_long_are_compared_to_their_ends(tmp_path: Path) -> None:
