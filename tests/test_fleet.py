@@ -110,6 +110,11 @@ def raising() -> Report:
     raise RuntimeError("a defect")
 
 
+def leaving() -> Report:
+    """End the program, as a library might, with the code that here means nothing was found."""
+    raise SystemExit(0)
+
+
 # --- the run
 
 
@@ -162,8 +167,11 @@ def test_a_target_that_fails_costs_no_other(four: Path, workers: int, tmp_path: 
     scans = Scans({"a": raising, "b": inconclusive})
     assert fleet(scans, four, "-q", "--workers", workers, "--summary", tmp_path / "s.json") == ExitCode.ERROR
     assert [entry["exit_code"] for entry in summary_of(tmp_path / "s.json")] == [2, 3, 2, 0]
-    crashed = loads((reports_of(four) / "a.json").read_text("utf-8"))
-    assert "a defect" in crashed.decision.reason and crashed.execution.status is Status.FAILED
+    scans.made = {"d": leaving}
+    assert fleet(scans, four, "-q", "--again", "--summary", tmp_path / "s.json") == ExitCode.ERROR
+    assert [entry["exit_code"] for entry in summary_of(tmp_path / "s.json")] == [0, 0, 2, 2]
+    crashed = loads((reports_of(four) / "d.json").read_text("utf-8"))
+    assert "SystemExit" in crashed.decision.reason and crashed.execution.status is Status.FAILED
 
 
 def test_workers_change_nothing_in_the_results(four: Path, tmp_path: Path) -> None:

