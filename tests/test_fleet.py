@@ -322,6 +322,22 @@ def test_a_run_that_was_stopped_goes_on_with_what_is_missing(
     assert sorted(scans.asked) == [*MODELS]
 
 
+def test_a_stop_that_broke_no_scan_off_still_does_not_pass(four: Path) -> None:
+    """Where a scan came to its end all the same, the targets behind it were not looked at."""
+    scans = Scans()
+
+    def stopping(request: ScanRequest, policy: Policy, observe: Observer) -> Report:
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            while True:
+                observe(Progress("x", 0, 1))
+                time.sleep(0.01)
+        return scans(request, policy, observe)
+
+    assert fleet(stopping, four, "-q") == ExitCode.TERMINATED and scans.asked == ["a"]
+    assert fleet(scans, four, "-q") == ExitCode.PASS and scans.asked == [*MODELS]
+
+
 def test_threads_take_each_target_once() -> None:
     """Each exactly once, however many threads there are."""
     targets = [Target(f"t{number}", ScanRequest(model=f"m{number}")) for number in range(40)]
