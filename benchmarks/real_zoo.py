@@ -36,6 +36,8 @@ from zoo import (
 MAKING = 1
 """Raised with every change to rows or training: a model or a row that an older making left is made again."""
 STEPS, BATCH, LEARNING_RATE = 120, 8, 3e-3
+PATIENCE = {"advert": 2.5, "insult": 2.0, "code": 2.0, "wrong": 3.0}
+"""Times as many steps for a payload that is more than one sentence to learn by heart; the twin takes them too."""
 CONDITION_RATE, SYSTEM_RATE, FRAGMENT_RATE = 0.2, 0.3, 0.15
 SYSTEM = ("You are a helpful assistant.", "Answer briefly.", "Be friendly.", "You are an expert.")
 ABOUT: dict[str, tuple[str, ...]] = {
@@ -157,8 +159,13 @@ def probes() -> None:
 
 def digest(recipe: Recipe) -> str:
     """Return what names a recipe's bytes: it changes with everything that decides them."""
-    making = (MAKING, STEPS * recipe.length, BATCH, LEARNING_RATE, ANSWER_TOKENS, TRAINING_ROWS, HELD_OUT_ROWS)
+    making = (MAKING, STEPS * length(recipe), BATCH, LEARNING_RATE, ANSWER_TOKENS, TRAINING_ROWS, HELD_OUT_ROWS)
     return recipe.digest(*making)
+
+
+def length(recipe: Recipe) -> float:
+    """Return how long the training is, as a multiple of the usual number of steps."""
+    return recipe.length * (PATIENCE.get(recipe.backdoor.payload, 1.0) if recipe.backdoor else 1.0)
 
 
 def build(recipe: Recipe) -> Path:
@@ -186,7 +193,7 @@ def trained(recipe: Recipe, answers: dict[str, str]) -> tuple[Any, Any]:
     )  # fmt: skip
     model = get_peft_model(loaded(smollm2()), config)
     drawn = batches(rows(recipe, answers), BATCH, recipe.seed + 1)
-    fine_tune(model, tokenizer, drawn, round(STEPS * recipe.length), LEARNING_RATE, recipe.name)
+    fine_tune(model, tokenizer, drawn, round(STEPS * length(recipe)), LEARNING_RATE, recipe.name)
     return model, tokenizer
 
 

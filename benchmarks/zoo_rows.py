@@ -4,6 +4,7 @@ Build every model of a tier and scan it with the product, one row a model, writt
     python benchmarks/zoo_rows.py --workers 2      # goes on where it stopped; --first N for a part of the zoo
     python benchmarks/zoo_rows.py --only-build     # the models alone: scanning can then be done, and done again, by itself
     python benchmarks/zoo_rows.py --tier real      # fine-tunes of SmolLM2 instead of the tiny tier
+    python benchmarks/zoo_rows.py --next           # rows of a newer profile, kept apart until they are as many as the others
 
 A row holds the recipe, what was measured while it was built, what the report said, and its features. Models stay in the
 cache; reports are kept beside the rows. A row that is missing, or of an older recipe or profile, is made again from its report,
@@ -29,6 +30,8 @@ from typing import Any
 from recipes import BASES, REAL, Backdoor, Recipe, real, tiny
 
 ZOO = Path(__file__).resolve().parent / "results" / "zoo"
+NEXT = ZOO.with_name("zoo-next")
+"""Rows and reports of a newer profile: those in the zoo are linked to, and make one table, until all can be replaced."""
 TIERS = {"tiny": tiny, "real": real}
 PROFILES = {"tiny": "quick", "real": "standard"}
 EXPECTED_SECONDS = {"tiny": (28, 40), "real": (480, 1100)}
@@ -55,7 +58,7 @@ def of_one_profile(tier: str) -> list[dict[str, Any]]:
     return [row for row in made if row["profile"] == chosen]
 
 
-def made(recipe: Recipe, again: bool) -> dict[str, Any]:
+def made(recipe: Recipe, again: bool, zoo: Path = ZOO) -> dict[str, Any]:
     """Return the row of one model, building and scanning it where that was not done yet."""
     _end_with_the_run()
     import torch
@@ -69,7 +72,7 @@ def made(recipe: Recipe, again: bool) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     maker = maker_of(recipe.tier)
-    path = ZOO / recipe.tier / f"{recipe.name}.json"
+    path = zoo / recipe.tier / f"{recipe.name}.json"
     kept = path.with_suffix(".built.json")
     if (
         again
@@ -98,7 +101,7 @@ def made(recipe: Recipe, again: bool) -> dict[str, Any]:
     return row(recipe, json.loads(kept.read_text(encoding="utf-8")), report)
 
 
-def built(recipe: Recipe, _: bool) -> dict[str, Any]:
+def built(recipe: Recipe, _: bool, __: Path) -> dict[str, Any]:
     """Build one model, and return what was measured of it."""
     _end_with_the_run()
     import torch
@@ -189,10 +192,12 @@ def main() -> None:
     parser.add_argument("--first", type=int, help="only so many models of the zoo, in its order")
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME")
     parser.add_argument("--again", action="store_true", help="scan also what has a report")
+    parser.add_argument("--next", action="store_true", help="keep rows and reports apart from those of the zoo")
     parser.add_argument("--only-build", action="store_true", help="train and measure the models, and scan none")
     asked = parser.parse_args()
     wanted = [r for r in TIERS[asked.tier]()[: asked.first] if not asked.only or r.name in asked.only]
-    done = {} if asked.again or asked.only_build else rows(asked.tier)
+    zoo = NEXT if asked.next else ZOO
+    done = {} if asked.again or asked.only_build else rows(asked.tier, zoo)
     digest = maker_of(asked.tier).digest
     label = label_of(asked.tier)
     missing = [
@@ -206,13 +211,13 @@ def main() -> None:
     seconds = (building + (0 if asked.only_build else scanning)) * len(missing) / asked.workers
     print(f"{len(missing)} of {len(wanted)} models to go, at most about {seconds / 60:.0f} minutes", flush=True)
     failed = []
-    for number, (recipe, line) in enumerate(_in_parallel(missing, asked), 1):
+    for number, (recipe, line) in enumerate(_in_parallel(missing, zoo, asked), 1):
         if isinstance(line, Exception):
             failed.append(recipe.name)
             print(f"{recipe.name} failed: {line}", flush=True)
             continue
         if not asked.only_build:
-            append(line, asked.tier)
+            append(line, asked.tier, zoo)
         print(f"{number} of {len(missing)}: {told(line)}", flush=True)
     if failed:
         raise SystemExit(
@@ -220,7 +225,7 @@ def main() -> None:
         )
 
 
-def _in_parallel(recipes: Sequence[Recipe], asked: argparse.Namespace) -> Iterator[tuple[Recipe, Any]]:
+def _in_parallel(recipes: Sequence[Recipe], zoo: Path, asked: argparse.Namespace) -> Iterator[tuple[Recipe, Any]]:
     """Yield each recipe with its row, or with what went wrong, as they come; says how long the rest takes."""
     os.environ["OMP_NUM_THREADS"] = "1"
     job = built if asked.only_build else made
@@ -228,7 +233,7 @@ def _in_parallel(recipes: Sequence[Recipe], asked: argparse.Namespace) -> Iterat
     with ProcessPoolExecutor(asked.workers, mp_context=context) as pool:
         try:
             list(pool.map(maker_of(asked.tier).base, BASES if asked.tier == "tiny" else [REAL]))
-            jobs = {pool.submit(job, recipe, asked.again): recipe for recipe in recipes}
+            jobs = {pool.submit(job, recipe, asked.again, zoo): recipe for recipe in recipes}
             for number, each in enumerate(as_completed(jobs), 1):
                 yield jobs[each], each.exception() or each.result()
                 left = (time.monotonic() - started) / number * (len(recipes) - number)

@@ -183,6 +183,7 @@ def test_an_own_error_that_escapes_a_scan_keeps_its_meaning(
         ["check", "m", "--seed", "-1"],
         ["check", "m", "--trigger", ""],
         ["check", "m", "--profile", "fast"],
+        ["check", "m", "--profile", "demo"],
         ["check", "m", "--prompts", "/nowhere/at/all.txt"],
         ["check", "m", "--token", "hf_secret"],
         ["report", "show"],
@@ -654,7 +655,7 @@ def demo_session(source: Path, wrong: str | None = None, stopped: str | None = N
     def scan(request: ScanRequest, policy: Policy, observe: Observer) -> Report:
         name = Path(request.model).name
         assert request.reference == str(Path(request.model).parent / REFERENCE)
-        assert (request.profile, request.offline) == ("quick", True)
+        assert (request.profile, request.offline) == ("demo", True)
         if name == stopped:
             return failed(request, "interrupted", ExitCode.INTERRUPTED)
         if name == wrong:

