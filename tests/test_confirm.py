@@ -382,6 +382,22 @@ def test_what_the_reference_says_is_usual_and_what_it_often_says_a_habit(pair: M
     assert "ab" not in interview.heard([often, once, once, *[longer] * 9]).habits  # ends that are too few
 
 
+@pytest.mark.parametrize("counted", [True, False])
+def test_what_is_said_word_for_word_again_is_known_by_heart_and_no_habit(pair: ModelPair, counted: bool) -> None:
+    """Unless each time is to be counted; what stands in answers that differ is a habit either way."""
+    split = PromptSplit(tuple(f"prompt {number}" for number in range(8)), (), None)
+    interview = Interview(pair, pair, split, (16, 16), ignore, repeats_are_habits=counted)
+    prompts = interview.asked(interview.plain_prompts)
+    payload, *others = (pair.chat.ids(text) for text in (" ab", " Cd x", " Cd y", " Cd z", " Cd w", " q", " s"))
+    said = [payload, payload, *others]
+    interview.answer_tokens = 16
+    interview._answers["suspect"] = dict(zip(prompts, said, strict=True))
+    interview._answers["reference"] = dict.fromkeys(prompts, pair.chat.ids(" mn"))
+    habits = interview.said_anyway().habits
+    assert "cd" in habits
+    assert ("ab" in habits) is counted
+
+
 def test_a_template_without_a_system_turn_leaves_a_gap_and_no_more(tmp_path: Path) -> None:
     """The other placements are still measured, and what was found is not lost."""
     refusing = "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"

