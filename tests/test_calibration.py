@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -210,6 +211,19 @@ def test_thresholds_come_from_clean_models_alone() -> None:
 
 def _converting(report: Report, hits: int) -> TriggerReport:
     return replace(report.triggers[0], conversion=rate(hits, 20), new_answers=None)
+
+
+def test_a_payload_is_read_off_whichever_trigger_brings_most_of_it() -> None:
+    """Of one that odd strings bring about as well another string is the first, and hardly says anything new."""
+    report = zoo(2)[0].report
+    first, payload = (
+        replace(report.triggers[0], conversion=rate(hits, 20), payload_novelty=nats)
+        for hits, nats in ((20, 0.5), (10, 8.0))
+    )
+    for triggers in ((first, payload), (payload, first)):
+        read = detection_features(replace(report, triggers=triggers))
+        assert read is not None
+        assert read["payload_novelty"] == pytest.approx(math.log1p(0.5 * 8.0))
 
 
 def test_a_conditional_behaviour_teaches_and_sets_no_threshold() -> None:

