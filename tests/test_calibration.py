@@ -279,7 +279,7 @@ def with_nothing_amplified(report: Report) -> Report:
     [
         (without_new_answers, {"new_excess"}),
         (without_novelty, {"topic"}),
-        (with_nothing_amplified, {"amplified", "amplified_alike"}),
+        (with_nothing_amplified, {"amplified", "amplified_alike", "amplified_repeated"}),
     ],
 )
 def test_what_some_reports_are_too_old_for_is_not_learnt(older: Callable[[Report], Report], lacking: set[str]) -> None:
@@ -310,15 +310,15 @@ def test_what_is_amplified_counts_by_what_is_new_and_by_what_answers_share() -> 
     report = backdoored()
     assert report.search is not None and report.search.amplified is not None
 
-    def features(nats: float, alike: int, n: int) -> tuple[float, float]:
+    def features(nats: float, alike: int, n: int) -> tuple[float, ...]:
         assert report.search is not None and report.search.amplified is not None
-        loud = replace(report.search.amplified, nats=nats, alike=alike, n=n)
+        loud = replace(report.search.amplified, nats=nats, alike=alike, repeated=alike // 3, n=n)
         made = detection_features(replace(report, search=replace(report.search, amplified=loud)))
         assert made is not None
-        return made["amplified"], made["amplified_alike"]
+        return made["amplified"], made["amplified_alike"], made["amplified_repeated"]
 
-    assert features(math.e - 1, 9, 36) == pytest.approx((1.0, 0.25))
-    assert features(-2.0, 0, 36) == (0.0, 0.0)
+    assert features(math.e - 1, 9, 36) == pytest.approx((1.0, 0.25, 1 / 12))
+    assert features(-2.0, 0, 36) == (0.0, 0.0, 0.0)
 
 
 def test_a_topic_counts_by_what_is_new_in_it() -> None:

