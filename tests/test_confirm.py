@@ -439,6 +439,7 @@ def test_what_was_seen_is_pursued_and_what_was_pursued_is_looked_at(
     monkeypatch.setattr(choosing.interview, "payload", lambda _, answer, __: answer)
     leaking = [Leak(str(nats), (60, 61, 62 + nats), float(nats), 1) for nats in (90, 80)]
     again = Leak("again", (59, 60, 61, 152, 7), 85.0, 1, behind_answer=True)
+    once_more = Leak("once more", (58, 60, 61, 152), 82.0, 1)
     other = [Leak("other", (70, 71, 72, 73), 70.0, 1)]
     looked: list[str] = []
     shortlist = choosing._shortlist
@@ -449,7 +450,9 @@ def test_what_was_seen_is_pursued_and_what_was_pursued_is_looked_at(
         return chosen
 
     monkeypatch.setattr(choosing, "_shortlist", noted)
-    choosing.chosen(ranking(pair, [(40,), (41,)]), [], [*leaking, again, *other], [(50,)], loud(choosing, 0.0))
+    choosing.chosen(
+        ranking(pair, [(40,), (41,)]), [], [*leaking, again, once_more, *other], [(50,)], loud(choosing, 0.0)
+    )
     assert [payload for payload, _ in asked] == [(60, 61, 152), (60, 61, 142)]
     assert asked[0][1] == [(40,), (41,), (50,)] and string in asked[1][1]
     assert behind == [True, False]  # of what says the same, one was seen behind an answer
