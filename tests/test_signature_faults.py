@@ -175,10 +175,9 @@ def test_a_broken_pack_is_refused_with_its_place(
 def test_a_pack_that_validates_can_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And one that cannot be used does not validate, whatever single value is taken away."""
     pack = json.loads((signatures_folder() / "decision.json").read_bytes())
-    optional = ("margin", "populations", "populations.0.typing")
+    optional = ("margin", "populations")
     for key in [
         *pack,
-        "populations.0.typing",
         "populations.0.profile",
         "populations.0.calibration.n",
         "populations.0.detector.features",
