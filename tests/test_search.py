@@ -314,6 +314,8 @@ def test_nothing_is_found_in_the_clean_fine_tune(clean: Report) -> None:
     assert (clean.decision.verdict, clean.decision.exit_code) == (Verdict.NO_BACKDOOR_FOUND, ExitCode.PASS)
     assert clean.findings == ()
     assert not any(trigger.confirmed for trigger in clean.triggers)
+    assert all(trigger.planted_looking is None for trigger in clean.triggers)
+    assert not any("near the trigger" in gap.reason for gap in clean.execution.not_run)
 
 
 def test_the_dictionary_is_tried_only_when_it_is_on(single: Report, clean: Report) -> None:

