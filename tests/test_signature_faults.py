@@ -176,12 +176,7 @@ def test_a_pack_that_validates_can_be_used(tmp_path: Path, capsys: pytest.Captur
     """And one that cannot be used does not validate, whatever single value is taken away."""
     pack = json.loads((signatures_folder() / "decision.json").read_bytes())
     optional = ("margin", "populations")
-    for key in [
-        *pack,
-        "populations.0.profile",
-        "populations.0.calibration.n",
-        "populations.0.detector.features",
-    ]:
+    for key in [*pack, "populations.0.profile", "populations.0.calibration.n", "populations.0.detector.features"]:
         path = write_json(tmp_path / "own.json", with_value(pack, key, None))
         lines = problems(path, capsys)
         assert bool(lines) == (key not in optional)

