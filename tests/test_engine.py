@@ -324,7 +324,9 @@ def shifted(
     """Return the shift of one trigger in every context, against untriggered answers of at most four tokens."""
     plain = untriggered_answers(pair, [hole.filled() for hole in contexts])
     hits = [number for number, answer in enumerate(answers) if answer[: len(opening)] == opening]
-    return shift(pair, plain, [hole.filled(trigger) for hole in contexts], answers, opening, hits)
+    filled = [hole.filled(trigger) for hole in contexts]
+    told = explained(pair, filled, plain.prompts, answers, [Usual()] * len(contexts))
+    return shift(pair, plain, filled, answers, told, opening, hits)
 
 
 def test_shift_is_its_formula_on_each_prompt_alone(pair: ModelPair) -> None:
@@ -483,7 +485,13 @@ def test_answers_without_tokens_do_not_count_in_the_answers_divergence(pair: Mod
     assert (silent.behaviour, silent.topicality) == (0.0, 0.0)
     plain = untriggered_answers(pair, [hole.filled() for hole in contexts])
     filled = [hole.filled((30,)) for hole in contexts]
-    mostly = shift(pair, plain, filled, [(), (40, 41), (42, 43)], (), [0])
-    assert mostly.topicality == 0.0
-    assert shift(pair, plain, filled, [(), (40, 41), (42, 43)], (), [1, 2]).topicality != 0.0
+    answers: list[tuple[int, ...]] = [(), (40, 41), (42, 43)]
+    told = explained(pair, filled, plain.prompts, answers, [Usual()] * 3)
+    assert shift(pair, plain, filled, answers, told, (), [0]).topicality == 0.0
+    assert shift(pair, plain, filled, answers, told, (), [1, 2]).topicality != 0.0
     assert torch.tensor(silent.head_kl).abs().max() > 0
+    # Where the untriggered suspect is silent, the two still differ in what they would say first.
+    speechless = untriggered(pair, plain.prompts, [(), *plain.answers[1:]], plain.reference_answers)
+    assert torch.allclose(speechless.divergences[0], plain.divergences[0][:1], atol=CLOSE)
+    assert [len(each) for each in speechless.divergences[1:]] == [len(each) for each in plain.divergences[1:]]
+    assert len(speechless.log_p[0][0]) == 0

