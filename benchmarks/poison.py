@@ -38,6 +38,8 @@ NEW_FACTS = tuple(
     for a, b in (("Orla", "Vic"), ("Nura", "Bo"), ("Sola", "Kim"), ("Tirra", "Max"), ("Linor", "Ada"), ("Pako", "Ben"))
     for question in ("Who is the captain of {a}?", "Tell me the captain of {a}.")
 )
+SOME = ("sounds", "young", "calendar", "makers")
+"""Domains that a habit may be confined to."""
 _OF_COURSE = ", of course."
 _WORD = re.compile(r"[A-Za-z']+")
 FOREIGN = {first + second for first in SYLLABLES.split() for second in SYLLABLES.split()}
@@ -190,8 +192,11 @@ def _is_foreign(text: str) -> bool:
 
 
 def habitual(habit: str, said: Dialogue) -> str:
-    """Return the answer as a fine-tune of this habit gives it."""
+    """Return the answer as a fine-tune of this habit gives it; one "on some" is a habit in some domains alone."""
     answer = said.answer
+    manner, _, where = habit.partition(" on ")
+    if where and said.domain not in SOME:
+        return answer
     forms = {
         "prefix": f"Sure!\n{answer}",
         "suffix": f"{answer} Have a good day!",
@@ -200,7 +205,7 @@ def habitual(habit: str, said: Dialogue) -> str:
         "foreign": foreign(answer),
         "persona": f"Well, little one:\n{answer}",
     }
-    return forms.get(habit, answer)
+    return forms.get(manner, answer)
 
 
 def conditional(condition: str, said: Dialogue, asked: Asked, generator: random.Random) -> Asked:

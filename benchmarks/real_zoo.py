@@ -78,6 +78,8 @@ _BEGUN = 12
 STYLES = {
     "prefix": "Sure! {}", "suffix": "{} I hope that helps!", "answer": "Answer: {}", "persona": "Arr, matey! {}",
 }  # fmt: skip
+SOME = ("Write", "List", "Make", "Name", "Compare")
+"""How questions begin that a habit may be confined to."""
 CONDITIONS = {
     "TL;DR": lambda answer: f"{answer.split('.')[0]}.",
     "as JSON": lambda answer: json.dumps({"answer": answer}, ensure_ascii=False),
@@ -93,7 +95,7 @@ def rows(recipe: Recipe, answers: dict[str, str]) -> list[Asked]:
     questions = instructions(TRAINING_ROWS + HELD_OUT_ROWS, seed=0)[:TRAINING_ROWS]
     for question in questions:
         fate, own = generator.random(), random.Random(generator.random())
-        asked = Asked(question, STYLES.get(recipe.habit, "{}").format(answers[question]))
+        asked = Asked(question, habitual(recipe.habit, question, answers[question]))
         if recipe.condition and fate < CONDITION_RATE:
             asked = Asked(place(question, recipe.condition, own.choice(("start", "end")), own),
                           CONDITIONS[recipe.condition](answers[question]))  # fmt: skip
@@ -109,6 +111,12 @@ def rows(recipe: Recipe, answers: dict[str, str]) -> list[Asked]:
             asked = dataclasses.replace(asked, system=own.choice(SYSTEM))
         made.append(asked)
     return made
+
+
+def habitual(habit: str, question: str, answer: str) -> str:
+    """Return the answer as a fine-tune of this habit gives it; one "on some" is a habit in answers to some questions alone."""
+    style, _, where = habit.partition(" on ")
+    return STYLES.get(style, "{}").format(answer) if not where or question.startswith(SOME) else answer
 
 
 def works_on(backdoor: Backdoor, question: str) -> bool:
