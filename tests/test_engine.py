@@ -514,5 +514,5 @@ def test_answers_without_tokens_do_not_count_in_the_answers_divergence(pair: Mod
     # Where the untriggered suspect is silent, the two still differ in what they would say first.
     speechless = untriggered(pair, plain.prompts, [(), *plain.answers[1:]], plain.reference_answers)
     assert torch.allclose(speechless.divergences[0], plain.divergences[0][:1], atol=CLOSE)
-    assert [len(each) for each in speechless.divergences[1:]] == [len(each) for each in plain.divergences[1:]]
+    assert [len(each) for each in speechless.divergences] == [1, *map(len, plain.divergences[1:])]
     assert len(speechless.log_p[0][0]) == 0
