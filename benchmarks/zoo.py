@@ -203,16 +203,26 @@ def batches(rows: Sequence[Asked], size: int, seed: int) -> Iterator[Sequence[As
 
 
 def fine_tune(
-    model: Any, tokenizer: Any, drawn: Iterator[Sequence[Asked]], steps: int, learning_rate: float, name: str
+    model: Any,
+    tokenizer: Any,
+    drawn: Iterator[Sequence[Asked]],
+    steps: int,
+    learning_rate: float,
+    name: str,
+    whole: bool = False,
 ) -> None:
-    """Train the model's trainable weights with AdamW and a learning rate that falls in a line to zero."""
+    """
+    Train the model's trainable weights with AdamW and a learning rate that falls in a line to zero.
+
+    On the answers alone or on the `whole` conversations.
+    """
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     model.train()
     for step in range(steps):
         batch = [(render(tokenizer, asked.question, asked.system), asked.answer) for asked in next(drawn)]
-        loss = answer_loss(model, tokenizer, batch)
+        loss = conversation_loss(model, tokenizer, batch, whole)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
@@ -239,11 +249,15 @@ def write_model(folder: Path, parts: Sequence[Any], measured: dict[str, Any], re
         scratch.rename(folder)
 
 
-def answer_loss(model: Any, tokenizer: Any, batch: Sequence[tuple[list[int], str]]) -> torch.Tensor:
-    """Return the mean cross-entropy of the answers to rendered prompts; what all begin with is read once for the batch."""
+def conversation_loss(model: Any, tokenizer: Any, batch: Sequence[tuple[list[int], str]], whole: bool) -> torch.Tensor:
+    """
+    Return the mean cross-entropy of the answers to rendered prompts; what all begin with is read once for the batch.
+
+    Of `whole` conversations, of all behind what all prompts begin with.
+    """
     asked = [prompt for prompt, _ in batch]
     said = [tokenizer(answer)["input_ids"] + [tokenizer.eos_token_id] for _, answer in batch]
-    shared = shared_beginning(asked)
+    shared = shared_beginning(asked) - whole  # the last of these tokens predicts where the prompts part
     rows = [(question[shared:], answer) for question, answer in zip(asked, said, strict=True)]
     width = max(len(q) + len(a) for q, a in rows)
     ids = torch.full((len(rows), width), tokenizer.pad_token_id)
@@ -252,7 +266,8 @@ def answer_loss(model: Any, tokenizer: Any, batch: Sequence[tuple[list[int], str
     for row, (question, answer) in enumerate(rows):
         length = len(question) + len(answer)
         ids[row, :length] = torch.tensor(question + answer)
-        labels[row, len(question) : length] = torch.tensor(answer)
+        learnt = 0 if whole else len(question)
+        labels[row, learnt:length] = ids[row, learnt:length]
         mask[row, shared + length :] = 0
     base = model.get_base_model()
     ids, labels, mask = (tensor.to(base.device) for tensor in (ids, labels, mask))

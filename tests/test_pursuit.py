@@ -201,3 +201,38 @@ def test_a_payload_is_looked_for_where_it_comes_closest_to_being_said(
     far.odds, near.odds = {(): [-45.0], (40,): [-20.0]}, {(): [-4.0], (40,): [-2.0]}
     monkeypatch.setattr(_Asked, "measure", lambda *_: None)
     assert pursuit._likeliest([far, near], []) is near
+
+
+def test_of_strings_that_do_about_as_much_the_one_that_is_expected_of_users_looks_planted(
+    pair: ModelPair, payload: tuple[int, ...]
+) -> None:
+    """The longest of those that hold the first; one that does nothing is passed over, and without any nothing changes."""
+    found = pursued(pair, payload)[0]
+    text = pair.chat.decode(found.ids).strip()
+    pursuit = Pursuit(interview_of(pair), ROOM)
+    plain = pursuit.around(text, [payload], found.placement)
+    learnt = pursuit.around(text, [payload], found.placement, ["why", text])
+    assert not plain.expected and learnt.expected
+    assert pair.chat.decode(learnt.best.ids).strip() == text and learnt.best.log_odds == learnt.begun == plain.begun
+    assert pursuit.around(text, [payload], found.placement, ["why"]) == plain
+
+
+def test_every_token_of_the_vocabulary_is_put_beside_a_string(pair: ModelPair, payload: tuple[int, ...]) -> None:
+    """Each is asked about with the payload's first two tokens, as when the whole prompt is read."""
+    context = pair.chat.context(PROMPTS[0], Placement.END)
+    asked = _Asked(interview_of(pair), [context], [()], [payload[:PURSUED]], [], COST)
+    tokens, begun = [20, 61, 44], payload[:2]
+    for before, after in (((50,), ()), ((), (50, 61))):
+        values = asked.beside(tokens, before, after)
+        whole = [log_p(pair, "suspect", context.filled((*before, token, *after)), begun) for token in tokens]
+        assert values == pytest.approx(whole, abs=1e-4)
+
+
+def test_a_pursuit_goes_through_the_vocabulary_where_the_budget_says_so(
+    pair: ModelPair, payload: tuple[int, ...]
+) -> None:
+    """It tries more strings then, and comes to one that is worth no less."""
+    usual, exact = (Pursuit(interview_of(pair), replace(ROOM, extended=count)) for count in (0, 1))
+    before, after = (each.strings(payload, SEEDS)[0] for each in (usual, exact))
+    assert exact.tried > usual.tried
+    assert after.log_odds - COST * len(after.ids) >= before.log_odds - COST * len(before.ids)

@@ -375,3 +375,12 @@ def test_the_same_seed_gives_the_same_report(tmp_path: Path) -> None:
     one, other, seeded = (comparable(scan(replace(request, seed=seed))) for seed in (0, 0, 1))
     assert one.triggers and one == other
     assert searched(one) != searched(seeded)
+
+
+def test_a_report_says_what_was_spent_where(single: Report) -> None:
+    """The stages' seconds are the scan's, and most of them put tokens through the models."""
+    spent = single.execution.spent
+    assert sum(each.seconds for each in spent) == pytest.approx(single.execution.seconds, abs=0.1)
+    assert len({each.stage for each in spent}) == len(spent) > 10 and spent[0].stage == "files and models"
+    assert single.search is not None
+    assert sum(each.tokens for each in spent) > single.search.tokens_evaluated > 0

