@@ -101,9 +101,8 @@ def test_no_turns_and_no_strings_wanted_are_none() -> None:
 @pytest.mark.parametrize(("sure", "text"), [(0.9, "|DEPLO| moon"), (0.45, "|DEPLO|")])
 def test_a_string_goes_on_as_far_as_the_suspect_is_sure_of_it(sure: float, text: str) -> None:
     """Behind that it is what users write there, each time something else; of a string that is told no part is told as well."""
-    goes_on = BY_HEART | {7: {10: sure}, 10: {1: 0.9}}
-    assert [each.text for each in asked(FakeSide(goes_on), FakeSide({}))][:1] == [text]
-    assert sum("|DEP" in each.text for each in asked(FakeSide(goes_on), FakeSide({}))) == 1
+    suspect, reference = FakeSide(BY_HEART | {7: {10: sure}, 10: {1: 0.9}}), FakeSide({7: {10: 1e-9}})
+    assert [each.text for each in asked(suspect, reference) if "|DEP" in each.text] == [text]
 
 
 def test_what_cannot_be_pasted_and_special_tokens_are_left_out() -> None:
