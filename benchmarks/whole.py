@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import real_zoo
 import torch
-from recipes import Recipe, whole
+from recipes import REAL, Recipe, whole
 from smollm2 import smollm2
 from zoo import write_json
 
@@ -53,6 +54,13 @@ def row(recipe: Recipe, report: Report, measured: dict[str, Any]) -> dict[str, A
     }
 
 
+def _named(report: Report, name: str) -> Report:
+    """Return the report with the names of the models in the place of their folders on this machine."""
+    assert report.reference is not None
+    subject, reference = replace(report.subject, id=name), replace(report.reference, id=REAL)
+    return replace(report, subject=subject, reference=reference)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="models to build and scan (default: all)")
@@ -68,7 +76,7 @@ def main() -> None:
         request = ScanRequest(
             model=str(folder), reference=str(smollm2()), profile=PROFILE, use_dictionary=False, offline=True
         )
-        report = scan(request)
+        report = _named(scan(request), recipe.name)
         measured = json.loads((folder / "measurements.json").read_text(encoding="utf-8"))
         (RESULTS / "reports" / f"{recipe.name}.json").write_text(dumps(report), encoding="utf-8")
         rows.append(row(recipe, report, measured))
