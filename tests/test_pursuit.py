@@ -231,8 +231,11 @@ def test_every_token_of_the_vocabulary_is_put_beside_a_string(pair: ModelPair, p
 def test_a_pursuit_goes_through_the_vocabulary_where_the_budget_says_so(
     pair: ModelPair, payload: tuple[int, ...]
 ) -> None:
-    """It tries more strings then, and comes to one that is worth no less."""
+    """It tries more strings then, and comes to one that is worth no less; of as many payloads as that says."""
     usual, exact = (Pursuit(interview_of(pair), replace(ROOM, extended=count)) for count in (0, 1))
     before, after = (each.strings(payload, SEEDS)[0] for each in (usual, exact))
     assert exact.tried > usual.tried
     assert after.log_odds - COST * len(after.ids) >= before.log_odds - COST * len(before.ids)
+    tried = exact.tried, usual.tried
+    assert exact.strings(payload, SEEDS) == usual.strings(payload, SEEDS)  # the second payload has no budget left
+    assert exact.tried - tried[0] == usual.tried - tried[1]

