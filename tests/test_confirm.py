@@ -178,7 +178,7 @@ def test_of_a_part_nothing_is_known_that_was_measured_of_the_whole(pair: ModelPa
     interview = finalists_of(pair, PromptSplit(PROMPTS, (), None), PROFILES["quick"]).interview
     for text in ("the inn cat", "?"):
         ids = pair.chat.trigger_ids(text, interview.contexts(PROMPTS, Placement.END)[0])
-        whole = Finalist(Trigger(text, ids, "strings"), (153, 153, 153), 0.5, 0.0, 0.0, 9.0, Placement.END)
+        whole = Finalist(Trigger(text, ids, "strings"), (103, 103, 103), 0.5, 0.0, 0.0, 9.0, Placement.END)
         made = minimised(interview, whole)
         assert (len(made.trigger.token_ids) < len(ids), made.novelty) == ((True, 0.0) if text != "?" else (False, 9.0))
 
