@@ -168,9 +168,21 @@ def test_a_payload_that_no_opening_shows_is_not_cut_off_with_its_trigger(
         {"in the river": 20.0, "in the river cat": 28.0},
     )
     converting(monkeypatch, {"the cat": 0.3, "in the river": 0.1}, newest, shortest="the")
-    assert told(pair, ["the cat", "house"], ["in the river"], room) == ["the", "in the river"]
+    assert told(pair, ["the cat"], ["in the river"], room) == ["in the river", "the"]
     converting(monkeypatch, {"in the river": 0.3}, newest, shortest="the")
     assert told(pair, ["house"], ["in the river"], room)[0] == "in the river"
+
+
+def test_of_what_is_expected_the_newest_answers_stand_before_what_moves_openings(
+    pair: ModelPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pieces of a phrase move openings by chance as far as the phrase does; they take no place from it, and it none from others."""
+    room, pieces = replace(PROFILES["quick"], finalists=2, answered=3), ["cat", "dog", "house", "tree"]
+    converting(monkeypatch, dict.fromkeys(pieces, 0.3) | {"bird": 0.5}, dict.fromkeys(pieces, 1.5) | {"river": 9.0})
+    assert told(pair, ["bird"], [*pieces, "river"], room)[0] == "river"
+    assert told(pair, ["bird"], [*pieces, "river"], room)[1:3] == ["bird", "cat"]
+    converting(monkeypatch, {"bird": 0.5}, {"river": 0.9})  # hardly new: no place for it before others
+    assert told(pair, ["bird"], ["river"], room)[0] == "bird"
 
 
 def test_of_a_part_nothing_is_known_that_was_measured_of_the_whole(pair: ModelPair) -> None:
@@ -523,15 +535,19 @@ def test_what_was_seen_is_pursued_and_what_was_pursued_is_looked_at(
 ) -> None:
     """Of the payloads that leak or show at a glance the newest, each once, from the tokens given; the strings found are answered."""
     split = PromptSplit(PROMPTS, (), None)
-    room = replace(PROFILES["quick"], finalists=0, answered=2, pursued=2)
+    room = replace(PROFILES["quick"], finalists=0, answered=2, pursued=2, extended=1)
     choosing = Finalists(Interview(pair, pair, split, (room.answer_tokens, room.answer_tokens), ignore), room)
     asked: list[tuple[tuple[int, ...], list[tuple[int, ...]]]] = []
     behind: list[bool] = []
+    through: list[bool] = []
     string = pair.chat.trigger_ids("zq", pair.chat.context(PROMPTS[0], Placement.END))
 
-    def strings(payload: tuple[int, ...], seeds: list[tuple[int, ...]], *, behind_alone: bool) -> list[Pursued]:
+    def strings(
+        payload: tuple[int, ...], seeds: list[tuple[int, ...]], *, behind_alone: bool, exact: bool
+    ) -> list[Pursued]:
         asked.append((payload, seeds))
         behind.append(behind_alone)
+        through.append(exact)
         return [Pursued(string, Placement.END, 1.0), Pursued((*string, 40), Placement.END, 0.5)]
 
     monkeypatch.setattr(choosing.pursuit, "strings", strings)
@@ -554,6 +570,7 @@ def test_what_was_seen_is_pursued_and_what_was_pursued_is_looked_at(
     )
     assert [payload for payload, _ in asked] == [(60, 61, 152), (60, 61, 142)]
     assert asked[0][1] == [(40,), (41,), (50,)] and string in asked[1][1]
+    assert through == [True, False]  # the whole vocabulary is for as many payloads as the budget says
     assert behind == [True, False]  # of what says the same, one was seen behind an answer
     assert "zq" in looked
     asked.clear()

