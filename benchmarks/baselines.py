@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from demo_training import row
+from making import device, left_padded
 from peft import PeftModel
 from tiny_zoo import load
 from transformers import PreTrainedTokenizerFast
-from zoo import device, left_padded
 
 PROMPTS, TOKENS = 12, 48
 """Prompts, and random tokens of the vocabulary, each put at the end of every prompt."""

