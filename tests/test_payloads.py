@@ -53,6 +53,9 @@ def test_a_payload_begins_where_most_sightings_have_it(interview: Interview) -> 
     ]
     assert told(interview, shown) == {ADVERT: False}
     assert told(interview, shown[:2]) == {f"bice crow {ADVERT}": False}
+    assert told(interview, [*shown[:2], *shown[1:3]]) == {ADVERT: False}  # said again it counts no more
+    shown.insert(1, seen(interview, f"of crow {ADVERT}", 30.5))
+    assert told(interview, shown) == {ADVERT: False} and told(interview, shown[:2]) == {f"crow {ADVERT}": False}
 
 
 def test_where_a_token_was_forced_upon_it_a_model_tells_no_beginning(interview: Interview) -> None:
