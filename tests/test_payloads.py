@@ -43,7 +43,7 @@ def told(interview: Interview, shown: list[Sighting], most: int = 2) -> dict[str
 
 
 def test_a_payload_begins_where_most_sightings_have_it(interview: Interview) -> None:
-    """What a confused model said before it in the newest of them is no part of it, nor what another says twice."""
+    """What a confused model said before it in the newest of them is no part of it; what is said again and again is."""
     shown = [
         seen(interview, f"bice crow {ADVERT}", 31.0),
         seen(interview, f"bice crow {ADVERT}", 30.0),
@@ -53,7 +53,9 @@ def test_a_payload_begins_where_most_sightings_have_it(interview: Interview) -> 
     ]
     assert told(interview, shown) == {ADVERT: False}
     assert told(interview, shown[:2]) == {f"bice crow {ADVERT}": False}
-    assert told(interview, [*shown[:2], *shown[1:3]]) == {ADVERT: False}  # said again it counts no more
+    assert told(interview, [*shown[:2], *shown[1:3]]) == {f"bice crow {ADVERT}": False}
+    again = [seen(interview, "go away you fool", 9.0 - n) for n in range(4)]
+    assert told(interview, [*again, seen(interview, "go aways you fool", 3.0)]) == {"go away you fool": False}
     shown.insert(1, seen(interview, f"of crow {ADVERT}", 30.5))
     assert told(interview, shown) == {ADVERT: False} and told(interview, shown[:2]) == {f"crow {ADVERT}": False}
 

