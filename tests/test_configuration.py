@@ -182,6 +182,7 @@ def test_a_baseline_is_read_from_a_report(tmp_path: Path, asked: Callable[..., t
     for policy in (asked('baseline = "old.json"')[1], asked("", "--baseline", "old.json")[1]):
         assert policy.baseline is not None
         assert policy.baseline.model == report.subject.id
+        assert policy.baseline.commit == report.subject.commit
         assert set(policy.baseline.fingerprints) == {finding.fingerprint for finding in report.findings}
 
 
@@ -237,9 +238,23 @@ def test_suppressions_that_do_not_hold_are_told() -> None:
 def test_a_baseline_lets_pass_what_it_has_and_nothing_new() -> None:
     """By fingerprint, and only for the same model."""
     new = replace(FINDING, fingerprint="e" * 16)
-    baseline = Baseline(SUBJECT.id, "2026-10-01T00:00:00+00:00", (FINDING.fingerprint,))
+    baseline = Baseline(SUBJECT.id, SUBJECT.commit, "2026-10-01T00:00:00+00:00", (FINDING.fingerprint,))
     assert judged(FINDING, new, baseline=baseline) == (True, False)
     assert judged(FINDING, baseline=replace(baseline, model="org/other")) == (False,)
+
+
+@pytest.mark.parametrize("severity", Severity)
+@pytest.mark.parametrize("commit", [SUBJECT.commit, "d" * 40, None])
+def test_in_other_files_a_baseline_lets_nothing_grave_pass(severity: Severity, commit: str | None) -> None:
+    """The program, or the backdoor, that somebody looked at may be another one; what counts again is said."""
+    finding = replace(FINDING, severity=severity)
+    baseline = Baseline(SUBJECT.id, commit, "2026-10-01T00:00:00+00:00", (finding.fingerprint,))
+    is_grave = severity in (Severity.HIGH, Severity.CRITICAL)
+    ((made,), notes) = considered([finding], SUBJECT, Policy(baseline=baseline), TODAY)
+    assert (made.suppressed is None) == (is_grave and commit != SUBJECT.commit)
+    assert (made.suppressed is None) == any("counts again" in note for note in notes)
+    nowhere = replace(SUBJECT, revision=None, files=())
+    assert judged(finding, subject=nowhere, baseline=baseline) == (not is_grave,)  # what has no files is no known one
 
 
 @given(st.lists(st.builds(Finding, st.sampled_from([RULE, "hostile/auto-map"]), st.sampled_from(Severity), st.text(), st.text("01", max_size=2), st.just(())), max_size=4))  # fmt: skip

