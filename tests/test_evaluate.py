@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import random
-import sys
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-
 import poison
+import pytest
 import real_zoo
 from evaluate import SPLITS, groups_of, kind, left_out, mistakes, recalibrated, summary
 from metrics import auc

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import click
 import pytest
+import readme
 from documents import (
     DOCUMENTS,
     FENCED,
@@ -30,15 +29,6 @@ WRITER = ROOT / "benchmarks" / "readme.py"
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
 OTHERS = {"--gpus", "--strict", "--tier"}
 """Options of docker, mypy and a benchmark of which sentences speak as well."""
-
-
-def writer() -> ModuleType:
-    """Return the script that writes the generated parts."""
-    spec = importlib.util.spec_from_file_location("readme", WRITER)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("arguments", list(command_lines(README.read_text("utf-8"))), ids=" ".join)
@@ -71,7 +61,7 @@ def test_every_option_in_a_sentence_exists(path: Path) -> None:
 def test_every_generated_part_has_its_place() -> None:
     """Once each, so that the script never writes a table twice or nowhere."""
     text = README.read_text("utf-8")
-    for name in writer().PARTS:
+    for name in readme.PARTS:
         assert text.count(f"<!-- {name} -->") == text.count(f"<!-- end of {name} -->") == 1
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +11,11 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-
 import real_zoo
 from demo_training import tokenizer
 from demo_world import Dialogue, dialogues
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from instructions import instructions
 from making import HELD_OUT_ROWS, TRAINING_ROWS, Asked
 from metrics import auc, auc_interval, brier, reliability, tpr_at, upper_bound
