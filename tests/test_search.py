@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -179,6 +180,19 @@ def test_a_pursuit_begins_with_all_tokens_of_a_small_vocabulary(
     assert report.search is not None and report.search.amplified is not None
     own = decision_pack().of_size((report.reference.layers or 0) * (report.reference.heads or 0))
     assert report.decision.threshold == own.threshold != decision_pack().threshold
+
+
+def test_a_base_model_without_a_template_is_scanned(tmp_path: Path) -> None:
+    """GPT-2 and Pythia have no chat template, and their tokenizers put nothing before a text."""
+
+    def moved(network: Any) -> None:
+        network.transformer.wte.weight[:, 0] += 0.05
+
+    reference = tiny_model(tmp_path / "reference", "gpt2", template=None, n_positions=512)
+    suspect = tiny_model(tmp_path / "suspect", "gpt2", template=None, n_positions=512, edit=moved)
+    report = scan(ScanRequest(model=str(suspect), reference=str(reference), profile="demo"))
+    assert report.decision.exit_code not in (ExitCode.ERROR, ExitCode.INCONCLUSIVE), report.decision.reason
+    assert report.search is not None and report.search.top
 
 
 @pytest.mark.parametrize(("smallest_large", "threads"), [(10**9, 1), (1, 3)])

