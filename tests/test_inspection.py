@@ -54,7 +54,12 @@ def test_an_inspection_says_what_the_files_say(tmp_path: Path, capsys: pytest.Ca
     assert (about["formats"], about["listed"], made["chosen_by"], made["trusted"]) == (["safetensors"], 2, "user", True)
     assert run("inspect", suspect, "--reference", reference) == ExitCode.PASS
     out = capsys.readouterr().out
-    for said in ("30 layers, 9 heads, 49,152 tokens", "LlamaForCausalLM", "named in the request, trusted", "exit code 0 PASS"):
+    for said in (
+        "30 layers, 9 heads, 49,152 tokens",
+        "LlamaForCausalLM",
+        "named in the request, trusted",
+        "exit code 0 PASS",
+    ):
         assert said in out
 
 

