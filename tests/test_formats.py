@@ -255,6 +255,9 @@ def test_an_exit_code_says_nothing_is_at_the_gate_only_where_that_is_so(
     says_so = ExitCode.PASS.meaning in exit_meaning(report)
     assert says_so == (not is_gated and not is_open)
     assert ("whatever is found" in decided.gate) == exit_zero
+    # Also of a report that contradicts itself: what was not looked at is no pass.
+    none = replace(nothing_found(), execution=execution)
+    assert (ExitCode.PASS.meaning in exit_meaning(none)) == (not is_open)
 
 
 def test_a_gate_in_words_of_its_own_lets_nothing_through() -> None:
