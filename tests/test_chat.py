@@ -159,14 +159,16 @@ def chat_of(made: Chat) -> Chat:
     return Chat(made.tokenizer)
 
 
-def test_a_tokenizer_that_begins_texts_itself_does_so_once() -> None:
-    """As Llama's does: its token stands before the text, and not twice."""
+@pytest.mark.parametrize("token", ["<bos>", "<eos>"])
+def test_a_tokenizer_that_begins_texts_itself_does_so_once(token: str) -> None:
+    """As Llama's does: its token stands before the text, whichever that is, and not twice."""
     made = chat(None)
-    bos = made.tokenizer.bos_token_id
-    made.tokenizer._tokenizer.post_processor = processors.TemplateProcessing("<bos> $A", special_tokens=[("<bos>", bos)])  # fmt: skip
-    assert made.prompt_ids(QUESTION).count(bos) == 1
-    assert made.context(QUESTION, Placement.START).before == (bos,)
-    assert bos not in made.trigger_ids("oak", made.context(QUESTION, Placement.START))
+    number = made.tokenizer.convert_tokens_to_ids(token)
+    processor = processors.TemplateProcessing(f"{token} $A", special_tokens=[(token, number)])
+    made.tokenizer._tokenizer.post_processor = processor
+    assert made.prompt_ids(QUESTION)[0] == number and made.prompt_ids(QUESTION).count(number) == 1
+    assert made.context(QUESTION, Placement.START).before == (number,)
+    assert number not in made.trigger_ids("oak", made.context(QUESTION, Placement.START))
 
 
 @given(questions)

