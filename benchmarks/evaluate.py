@@ -151,7 +151,6 @@ def apart(table: Sequence[Row], said: Sequence[dict[str, Any]]) -> dict[str, Any
     made: dict[str, Any] = {}
     for name in sorted({kind(row) for row in table if not counts(row)}):
         rows, of = zip(*[(row, s) for row, s in zip(table, said, strict=True) if kind(row) == name], strict=True)
-        missed = [row["name"] for row, s in zip(rows, of, strict=True) if not s["flagged"] and not s["outside"]]
         made[name] = {
             "models": len(of),
             "flagged": sum(s["flagged"] for s in of),
@@ -162,6 +161,7 @@ def apart(table: Sequence[Row], said: Sequence[dict[str, Any]]) -> dict[str, Any
         }
         if name.startswith("adaptive"):
             tier = tier_of(rows[0])
+            missed = [row["name"] for row, s in zip(rows, of, strict=True) if not s["flagged"] and not s["outside"]]
             made[name] |= {"passed_as_nothing": missed, "recovery": recovery(rows, [], reports_of(rows, tier), tier)}
     return made
 

