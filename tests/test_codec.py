@@ -216,8 +216,8 @@ def _changed(path: str, value: Any) -> str:
         (_changed("decision.verdict", "safe"), "'safe' is not a valid Verdict"),
         (_changed("decision.verdict", []), "expected one of"),
         (_changed("decision.score", float("nan")), "NaN is not a JSON number"),
-        (dumps(backdoored()).replace('"score": 6.4', '"score": 1e999'), "the number is too large"),
-        (dumps(backdoored()).replace('"score": 6.4', f'"score": {10**400}'), "the number is too large"),
+        (dumps(backdoored()).replace('"score": 0.7513', '"score": 1e999'), "the number is too large"),
+        (dumps(backdoored()).replace('"score": 0.7513', f'"score": {10**400}'), "the number is too large"),
     ],
 )
 def test_what_is_not_a_report_is_refused_with_a_sentence(text: str, said: str) -> None:

@@ -128,7 +128,7 @@ def test_what_is_new_one_way_is_gone_the_other() -> None:
         ({"subject": replace(backdoored().subject, revision="f" * 40)}, "suspect", "the same weights"),
         ({"reference": None}, "reference", "-> none, no weights to compare"),
         ({"execution": replace(backdoored().execution, profile="deep v1")}, "run", "run: profile standard -> deep v1"),
-        ({"decision": replace(backdoored().decision, score=6.5)}, "decision", "decision: score 6.4 -> 6.5"),
+        ({"decision": replace(backdoored().decision, score=0.8)}, "decision", "decision: score 0.7513 -> 0.8"),
         (
             {"findings": (replace(backdoored().findings[0], suppressed=ACCEPTED),)},
             "findings",

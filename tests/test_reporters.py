@@ -110,6 +110,20 @@ def test_a_gap_is_always_shown_with_its_reason() -> None:
         assert gap.reason in wide
 
 
+def test_a_type_stands_beside_what_may_tell_it() -> None:
+    """The trigger's length, and how many heads share in what moves and in what carries the payload; without a type nothing is said."""
+    told = dict(words.decided(backdoored()))
+    assert told["type"] == "diffuse (81 %)"
+    assert "6 tokens, 4 necessary" in told["spread"]
+    assert "88 of 270 heads" in told["spread"] and told["spread"].endswith("by 21")
+    assert (
+        "1 token, 1 necessary"
+        in dict(words.decided(backdoored(triggers=(trigger(token_count=1, necessary_tokens=("x",)),))))["spread"]
+    )
+    assert "spread" not in dict(words.decided(nothing_found()))
+    assert "spread" not in dict(words.decided(backdoored(triggers=(), attention=None, causal=None)))
+
+
 def test_what_diverges_without_the_trigger_as_well_is_said_to_be_the_payloads() -> None:
     """Of a proof whose divergence is there with control strings too, and of no other; a report older than that column says so."""
     proof = causal()

