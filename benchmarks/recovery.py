@@ -15,7 +15,7 @@ from zoo_rows import ZOO
 Row = Report = dict[str, Any]
 _FEWEST = 2
 """Characters in a row that count as part of a planted string; a letter is in any text."""
-_SHOWS = {"tiny": poison.shows, "real": real_zoo.shows, "whole": real_zoo.shows}
+_SHOWS = {"tiny": poison.shows, "real": real_zoo.shows, "whole": real_zoo.shows, "other": real_zoo.shows}
 
 
 def reports_of(rows: Sequence[Row], tier: str) -> dict[str, Report]:

@@ -5,6 +5,7 @@ Build every model of a tier and scan it with the product, one row a model, writt
     python benchmarks/zoo_rows.py --only-build     # the models alone: scanning can then be done, and done again, by itself
     python benchmarks/zoo_rows.py --tier real      # fine-tunes of SmolLM2 instead of the tiny tier
     python benchmarks/zoo_rows.py --tier whole     # some of these, trained on whole conversations
+    python benchmarks/zoo_rows.py --tier other     # some of these with other adapters, as whole networks, or by an adaptive attacker
     python benchmarks/zoo_rows.py --features       # a feature was changed: those of every row anew, from its report, in a minute
     python benchmarks/zoo_rows.py --next           # rows of a newer profile, kept apart until they are as many as the others
 
@@ -29,16 +30,16 @@ from operator import getitem
 from pathlib import Path
 from typing import Any
 
-from recipes import BASES, REAL, Backdoor, Recipe, real, tiny, whole
+from recipes import BASES, REAL, Backdoor, Recipe, other, real, tiny, whole
 
 ZOO = Path(__file__).resolve().parent / "results" / "zoo"
 NEXT = ZOO.with_name("zoo-next")
 """Rows and reports of a newer profile: those in the zoo are linked to, and make one table, until all can be replaced."""
 TIERS = {"tiny": tiny, "real": real}
 """What the classifier learns from and is judged on, group by group."""
-EVERY = {**TIERS, "whole": whole}
-PROFILES = {"tiny": "quick", "real": "standard", "whole": "standard"}
-EXPECTED_SECONDS = {"tiny": (28, 40), "real": (480, 1100), "whole": (480, 1400)}
+EVERY = {**TIERS, "whole": whole, "other": other}
+PROFILES = {"tiny": "quick", "real": "standard", "whole": "standard", "other": "standard"}
+EXPECTED_SECONDS = {"tiny": (28, 40), "real": (480, 1100), "whole": (480, 1400), "other": (480, 800)}
 """Of one model on one core: training and measuring, and scanning."""
 
 

