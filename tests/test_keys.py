@@ -20,17 +20,17 @@ BEFORE = (5, 6, 7, 40, 41)
 TOKENS = [*range(4, vocabulary_size())]
 
 
-def moved(pair: ModelPair, token: int, layer: int) -> float:
-    """Return by how much of its length a token's key moves in one layer, from a whole text."""
+def moved(pair: ModelPair, token: int, layer: int, part: str) -> float:
+    """Return by how much of its length a token's key or value moves in one layer, from a whole text."""
     ours, theirs = (
-        model.read((*BEFORE, token)).layers[layer].key[0, :, -1] for model in (pair.suspect, pair.reference)
+        getattr(model.read((*BEFORE, token)).layers[layer], part)[0, :, -1] for model in (pair.suspect, pair.reference)
     )
     return float((ours - theirs).norm() / theirs.norm())
 
 
-def z_of(pair: ModelPair, layer: int) -> list[float]:
+def z_of(pair: ModelPair, layer: int, part: str = "key") -> list[float]:
     """Return the robust z of every token in one layer; a layer of which nothing was moved has none."""
-    shares = [moved(pair, token, layer) for token in TOKENS]
+    shares = [moved(pair, token, layer, part) for token in TOKENS]
     middle = median(shares)
     spread = 1.4826 * median(abs(share - middle) for share in shares)
     return [min(20.0, (share - middle) / spread) if spread > 1e-6 else 0.0 for share in shares]
@@ -44,6 +44,12 @@ def test_a_shift_is_its_formula(pair: ModelPair, monkeypatch: pytest.MonkeyPatch
     expected = [sum(column) for column in zip(*every, strict=True)]
     assert max(expected) > 3 and len(set(expected)) == len(expected)
     assert key_shifts(pair, BEFORE, TOKENS, ignore) == pytest.approx(expected, abs=0.1)
+    also = [z_of(pair, layer, "value") for layer in range(pair.reference.layers)]
+    half = [sum(column) for column in zip(*every[:2], *also[:2], strict=True)]  # of three layers
+    assert key_shifts(pair, BEFORE, TOKENS, ignore, values=True) == pytest.approx(half, abs=0.2)
+    monkeypatch.setattr(keys, "_SHARE_OF_BOTH", 1)
+    expected = [sum(column) for column in zip(*every, *also, strict=True)]
+    assert key_shifts(pair, BEFORE, TOKENS, ignore, values=True) == pytest.approx(expected, abs=0.2)
     monkeypatch.setattr(keys, "_MOST", 0.5)
     assert max(key_shifts(pair, BEFORE, TOKENS, ignore)) <= 0.5 * pair.reference.layers
 
@@ -83,5 +89,6 @@ def test_no_layer_is_run_that_is_not_read(pair: ModelPair) -> None:
     for row, ids in enumerate(after.tolist()):
         whole = pair.reference.read((*BEFORE, *ids)).layers
         for layer in range(2):
-            expected = whole[layer].key[0, :, -2:].transpose(0, 1).flatten(1)
-            assert torch.allclose(made[layer, row], expected, atol=1e-4)
+            for part, states in zip(made, (whole[layer].key, whole[layer].value), strict=True):
+                expected = states[0, :, -2:].transpose(0, 1).flatten(1)
+                assert torch.allclose(part[layer, row], expected, atol=1e-4)

