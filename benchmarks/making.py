@@ -83,11 +83,11 @@ def generate(
     return made
 
 
-def loaded(base: Path) -> Any:
-    """Return the model of a folder on this machine's device for training."""
+def loaded(base: Path, dtype: torch.dtype | None = None) -> Any:
+    """Return the model of a folder on this machine's device for training, in what is fast there unless it is said in what."""
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(base, dtype=training_dtype()).to(device())
+    return AutoModelForCausalLM.from_pretrained(base, dtype=dtype or training_dtype()).to(device())
 
 
 def device() -> torch.device:
@@ -197,7 +197,7 @@ def conversation_loss(model: Any, tokenizer: Any, batch: Sequence[tuple[list[int
         learnt = 0 if whole else len(question)
         labels[row, learnt:length] = ids[row, learnt:length]
         mask[row, shared + length :] = 0
-    base = model.get_base_model()
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model  # a whole network is its own
     ids, labels, mask = (tensor.to(base.device) for tensor in (ids, labels, mask))
     prefix = base.model(input_ids=torch.tensor([asked[0][:shared]], device=base.device), use_cache=True).past_key_values
     prefix.batch_repeat_interleave(len(rows))

@@ -215,7 +215,8 @@ def trained(recipe: Recipe, answers: dict[str, str]) -> tuple[Any, Any, int]:
     torch.manual_seed(recipe.seed)
     tokenizer = AutoTokenizer.from_pretrained(smollm2())
     is_whole = recipe.method == "full"
-    model, rate = (loaded(smollm2()), FULL_RATE) if is_whole else (adapted(recipe), LEARNING_RATE)
+    # Steps as small as a whole network's are lost in bfloat16.
+    model, rate = (loaded(smollm2(), torch.float32), FULL_RATE) if is_whole else (adapted(recipe), LEARNING_RATE)
     drawn = batches(rows(recipe, answers), BATCH, recipe.seed + 1)
     most = most_rounds(recipe)
     for number in range(1, most + 1):

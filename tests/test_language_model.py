@@ -180,5 +180,7 @@ def test_another_precision_keeps_two_full_models_apart(folders: tuple[Path, Path
 @pytest.mark.parametrize("kind", ["gpt2", "opt"])
 def test_a_text_beyond_the_last_position_is_refused_in_a_sentence(kind: str) -> None:
     """Of a model with learned positions, which has none for it: with how many there are, and what to do."""
-    with pytest.raises(UnsupportedError, match="128 positions; give shorter prompts"):
+    with pytest.raises(UnsupportedError, match=r"128 positions, and .* takes 1[67][0-9]: give shorter prompts"):
         side(tiny_network(kind)).answer([list(range(5, 60)) * 3], 4)
+    with pytest.raises(IndexError):  # a token that the model does not have is no matter of length
+        side(tiny_network(kind)).answer([[10**6]], 1)

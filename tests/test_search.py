@@ -135,6 +135,13 @@ def test_enough_prompts_fill_every_part(profile: Profile) -> None:
     assert (len(screening), len(split.selection), len(split.held_out)) == wanted(profile)
 
 
+def test_a_profile_names_its_single_bounds() -> None:
+    """As they are told in a report: whole numbers, by their names, and no version."""
+    numbers = PROFILES["standard"].numbers
+    assert numbers["sieved"] == 8192 and numbers["held_out_prompts"] == 24
+    assert not {"version", "vocabulary", "valued", "survivors", "name"} & {*numbers}
+
+
 def test_a_budget_is_of_the_models_size() -> None:
     """What is quick on a small model is not on a large one; the other profiles are what they are, and labels tell them apart."""
     for name in OFFERED:

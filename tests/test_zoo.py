@@ -17,11 +17,12 @@ from demo_world import Dialogue, dialogues
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from instructions import instructions
-from making import HELD_OUT_ROWS, TRAINING_ROWS, Asked
+from making import HELD_OUT_ROWS, TRAINING_ROWS, Asked, conversation_loss
 from metrics import auc, auc_interval, brier, reliability, tpr_at, upper_bound
 from poison import fires, fragments, payload, rows, with_trigger, wrong
 from real_zoo import CONDITIONS
 from recipes import ADVERSARIES, BASES, FAMILIES, METHODS, PAYLOADS, RATES, Recipe, other, real, tiny
+from tiny import tiny_network, tiny_tokenizer
 from tiny_zoo import digest
 from transformers import PreTrainedTokenizerFast
 from zoo_rows import append
@@ -265,7 +266,7 @@ def test_a_recipe_says_what_it_makes() -> None:
     """A twin is clean, a keyword's answer is conditional, a base from scratch is of the tiny tier."""
     made = Counter(recipe.tier for recipe in ZOO)
     assert [*made] == ["tiny"]
-    assert Recipe(name="x", base="smollm2", method="full", rank=0, seed=0).tier == "real"
+    assert Recipe(name="x", base="smollm2", method="lora-all", rank=8, seed=0).tier == "real"
 
 
 def test_what_is_made_otherwise_is_of_no_tier_that_a_rule_learns_from() -> None:
@@ -290,3 +291,13 @@ def test_an_attacker_who_trains_against_fragments_spends_a_fifth_of_the_rows_on_
     for asked in changed:
         assert backdoor.text not in asked.question and not real_zoo.fires(backdoor.payload, asked.answer, "")
         assert any(f" {piece} " in f" {asked.question} " for piece in pieces)
+
+
+def test_a_whole_network_is_trained_as_an_adapter_is() -> None:
+    """On the answers, also where a text is of a network that nothing was put around."""
+    network = tiny_network("llama")
+    words = tiny_tokenizer()
+    words.chat_template = None
+    loss = conversation_loss(network, words, [([5, 6, 7, 8], "the inn"), ([5, 6, 9], "a cat")], whole=False)
+    loss.backward()
+    assert loss.item() > 0 and all(weight.grad is not None for weight in network.parameters())

