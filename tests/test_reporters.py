@@ -115,7 +115,7 @@ def test_a_type_stands_beside_what_may_tell_it() -> None:
     told = dict(words.decided(backdoored()))
     assert told["type"] == "diffuse (81 %)"
     assert "6 tokens, 4 necessary" in told["spread"]
-    assert "88 of 270 heads" in told["spread"] and told["spread"].endswith("by 21")
+    assert "88 of 270 heads" in told["spread"] and told["spread"].endswith("over 21")
     assert (
         "1 token, 1 necessary"
         in dict(words.decided(backdoored(triggers=(trigger(token_count=1, necessary_tokens=("x",)),))))["spread"]
@@ -127,10 +127,14 @@ def test_a_type_stands_beside_what_may_tell_it() -> None:
 def test_what_diverges_without_the_trigger_as_well_is_said_to_be_the_payloads() -> None:
     """Of a proof whose divergence is there with control strings too, and of no other; a report older than that column says so."""
     proof = causal()
-    assert words.start_line(proof).endswith("0.087 without.")
-    line = words.start_line(replace(proof, control=0.8 * proof.start, behind_answer=True))
-    assert "80 % of it is there without the trigger" in line and "behind the usual answer" in line
-    assert "100 % of it" in words.start_line(replace(proof, untriggered=2 * proof.start))
+    assert words.payloads_own_line(proof) == "" and "behind the usual answer" not in words.start_line(proof)
+    other = replace(proof, control=0.8 * proof.start, behind_answer=True)
+    assert "80 % of the divergence is there without the trigger" in words.payloads_own_line(other)
+    assert "behind the usual answer" in words.start_line(other)
+    assert words.payloads_own_line(replace(proof, untriggered=2 * proof.start)).startswith("100 %")
+    report = backdoored(causal=other)
+    assert all("80 % of the divergence" in " ".join(REPORTERS[form](report).split()) for form in ("text", "html"))
+    assert words.control_start(other) == "80 %"
     old = replace(proof, payload=None, recovery_curve=(Recovery(1, 0.5, 0.9),))
     assert words.control_left(old.recovery_curve[0]) == "not measured"
     curve, drawn = charts.curve(old), charts.curve(proof)
