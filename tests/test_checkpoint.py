@@ -135,7 +135,7 @@ def test_what_nobody_went_on_with_for_weeks_is_deleted(tmp_path: Path) -> None:
 
 def test_a_proof_comes_back_as_it_was_and_so_does_none(tmp_path: Path) -> None:
     """The last stage, which only a found payload has."""
-    proof = Causes(2, 1.5, 0.1, 0.2, (Recovery(1, 0.5, 0.9),), ((0.1, -0.2),), ((0.0, 0.3),))
+    proof = Causes((70, 71, 9), 2, 1.5, 0.1, 0.2, (Recovery(1, 0.5, 0.9),), ((0.1, -0.2),), ((0.0, 0.3),))
     kind = cast("type[Causes | None]", Causes | None)
     for identity, made in (("one", proof), ("other", None)):
         for _ in range(2):
