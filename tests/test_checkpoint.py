@@ -35,7 +35,7 @@ def request_for_tiny(tmp_path_factory: pytest.TempPathFactory) -> ScanRequest:
     home = tmp_path_factory.mktemp("resumed")
     base = tiny_model(home / "base", template=WITHOUT_SYSTEM)
     return ScanRequest(
-        model=str(tiny_adapter(home / "adapter", base)), reference=str(base), profile="quick", prompts=PROMPTS
+        model=str(tiny_adapter(home / "adapter", base)), reference=str(base), profile="demo", prompts=PROMPTS
     )
 
 

