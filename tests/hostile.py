@@ -187,6 +187,10 @@ CODE_CASES: dict[str, tuple[str, Files]] = {
         {"config.json": {"text_config": {"_attn_implementation_internal": {"": "evil/kernel@v1"}}}},
     ),
     "generation code": ("hostile/attention-implementation", {"generation_config.json": {"custom_generate": "evil/x"}}),
+    "a second set of weights": (
+        "hostile/other-weights",
+        {INDEX: {"weight_map": {"lm_head.weight": "other.safetensors"}}, "other.safetensors": b""},
+    ),
     "a model and an adapter": ("hostile/embedded-adapter", {"adapter_config.json": {"peft_type": "LORA"}}),
 }
 PATH_CASES: dict[str, tuple[str, Files]] = {
@@ -333,6 +337,11 @@ def _cases() -> Iterator[Case]:
         "chosen tokens",
         _adapter({"adapter_config.json": {"trainable_token_indices": {"embed_tokens": [5]}}}),
         "adapter/added-embeddings",
+    )
+    yield Case(
+        "tokens that switch it on",
+        _adapter({"adapter_config.json": {"alora_invocation_tokens": [11, 12]}}),
+        "adapter/invocation-tokens",
     )
     yield Case(
         "another base in the card", _adapter({"README.md": b"---\nbase_model: good/base\n---\n"}), "adapter/other-base"

