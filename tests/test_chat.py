@@ -180,3 +180,16 @@ def test_without_a_trigger_the_user_s_placements_are_the_plain_prompt(question: 
         assert (
             made.decode(made.context(question, placement).filled()).replace(" \n", "\n").replace("]  ", "] ") == plain
         )
+
+
+def test_an_added_token_that_no_conversation_holds_is_one_to_try() -> None:
+    """Whoever writes its text writes it; turn marks, and what begins, ends, fills or replaces a text, are the conversation's own."""
+    tokenizer = tiny_tokenizer(template="{% for m in messages %}<turn>{{ m['content'] }}\n{% endfor %}")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<turn>", "<file_sep>"]})
+    tokenizer.add_tokens(["<kept>"])
+    made = Chat(tokenizer)
+    (turn,), (kept,), (separator,) = (made.ids(text) for text in ("<turn>", "<kept>", "<file_sep>"))
+    assert made.special_ids == {*range(4), turn}
+    assert {kept, separator} <= {*made.vocabulary}
+    bare = Chat(tiny_tokenizer(template=None))
+    assert bare.special_ids == {*range(4)}

