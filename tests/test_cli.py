@@ -120,6 +120,17 @@ def test_a_crash_still_writes_the_report(tmp_path: Path, capsys: pytest.CaptureF
     assert report.decision.exit_code is ExitCode.ERROR
 
 
+def test_a_baseline_that_is_none_is_told_in_a_report(tmp_path: Path) -> None:
+    """And an earlier report in its place, which may have passed, is gone."""
+    path, baseline = tmp_path / "report.json", tmp_path / "baseline.json"
+    path.write_text("an earlier report")
+    baseline.write_text("{}")
+    arguments = ["check", "m", "-q", "-o", f"json={path}", "--baseline", str(baseline)]
+    assert main(arguments, returning(nothing_found())) == ExitCode.ERROR
+    report = loads(path.read_text("utf-8"))
+    assert report.decision.exit_code is ExitCode.ERROR and "baseline.json" in report.decision.reason
+
+
 def test_a_report_that_cannot_be_written_as_json_is_an_error_with_a_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

