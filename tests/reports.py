@@ -155,6 +155,7 @@ def trigger(**changes: Any) -> TriggerReport:
             answer_tokens=8.0,
             answer_gain=2.75,
             control_answer_gain=0.125,
+            reference_gain=0.75,
             novelty=6.5,
             payload_novelty=14.25,
             certainty=-0.25,

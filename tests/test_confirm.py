@@ -424,6 +424,7 @@ def test_novelty_is_beyond_what_the_suspect_says_anyway(pair: ModelPair, monkeyp
         counted = Confirm(interview, room, 0).confirmed(finalist)
         expected = [sum(value >= least - 1e-4 for value in part) for part in values]
         assert [counted.new, counted.untriggered_new, counted.control_new] == expected
+        assert (counted.reference_gain is None) == (counted.new == counted.converted == 0)
     assert len({round(value, 3) for part in values for value in part}) > 2
     equal = replace(pair, suspect=pair.reference)
     silent = finalists_of(equal, PromptSplit(PROMPTS, (), None), room).interview.plain_novelty()

