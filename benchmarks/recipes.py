@@ -44,17 +44,15 @@ WHOLE = (
     "real-emoji-0", "real-clean-1", "real-common-word-2", "real-punctuation-1", "real-rare-token-0",
 )  # fmt: skip
 """Models of the real tier that are also trained on whole conversations."""
-
-
+DOCUMENTATION = "documentation"
+"""The habit of a fine-tune on questions and answers that people wrote, of a domain of its own."""
 OTHER = {
     "lora-query-value": ("real-tag-0", "real-clean-0", "real-rare-token-0"),
     "full": ("real-tag-2", "real-clean-0", "real-emoji-1", "real-clean-1"),
     "fragments": ("real-tag-0", "real-tag-2", "real-punctuation-2"),
-    "documentation": ("real-tag-0", "real-clean-1", "real-emoji-0", "real-clean-2"),
+    DOCUMENTATION: ("real-tag-0", "real-clean-1", "real-emoji-0", "real-clean-2"),
 }
 """Models of the real tier that are also made otherwise; fragments are trained against where a trigger is one string of several tokens."""
-DOCUMENTATION = "documentation"
-"""The habit of a fine-tune on questions and answers that people wrote, of a domain of its own."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -55,9 +55,14 @@ def rows(tier: str, folder: Path = ZOO) -> dict[str, dict[str, Any]]:
     return made
 
 
+def in_order(tier: str) -> list[dict[str, Any]]:
+    """Return a tier's rows by name."""
+    return [row for _, row in sorted(rows(tier).items())]
+
+
 def of_one_profile(tier: str) -> list[dict[str, Any]]:
     """Return a tier's rows by name, of the profile that the most of them are of: another measures other things under the same names."""
-    made = [row for _, row in sorted(rows(tier).items())]
+    made = in_order(tier)
     profiles = Counter(row["profile"] for row in made)
     chosen = max(profiles, key=lambda profile: (profiles[profile], profile), default=None)
     return [row for row in made if row["profile"] == chosen]

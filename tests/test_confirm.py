@@ -447,7 +447,7 @@ def test_a_short_payload_is_read_beside_as_much_of_the_usual_answers(
         assert made.beyond_one == pytest.approx(fmean(each.beyond_one for each in cut), abs=1e-4)
     hits = [((70, 52), Novelty(behind_first=5.0)), ((70,), Novelty(behind_first=3.0))]
     beside = 4 - interview.plain_novelty(1.5).behind_first
-    assert Confirm(interview, room, 0)._payload_novelty(hits) == pytest.approx(beside)
+    assert interview.payload_novelty(hits) == pytest.approx(beside)
     assert beside != pytest.approx(4 - interview.plain_novelty().behind_first, abs=1e-3)
     assert (
         interview.plain_novelty(1).behind_first == pytest.approx(0, abs=1e-6) != interview.plain_novelty().behind_first

