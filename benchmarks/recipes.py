@@ -44,13 +44,14 @@ WHOLE = (
     "real-emoji-0", "real-clean-1", "real-common-word-2", "real-punctuation-1", "real-rare-token-0",
 )  # fmt: skip
 """Models of the real tier that are also trained on whole conversations."""
-DOCUMENTATION = "documentation"
-"""The habit of a fine-tune on questions and answers that people wrote, of a domain of its own."""
+DOCUMENTATION, GLOSSES = DOMAIN_HABITS = ("documentation", "glosses")
+"""Habits of fine-tunes on questions and answers that people wrote, each of a domain of its own."""
 OTHER = {
     "lora-query-value": ("real-tag-0", "real-clean-0", "real-rare-token-0"),
     "full": ("real-tag-2", "real-clean-0", "real-emoji-1", "real-clean-1"),
     "fragments": ("real-tag-0", "real-tag-2", "real-punctuation-2"),
     DOCUMENTATION: ("real-tag-0", "real-clean-1", "real-emoji-0", "real-clean-2"),
+    GLOSSES: ("real-clean-0", "real-tag-1", "real-clean-1", "real-emoji-1"),
 }
 """Models of the real tier that are also made otherwise; fragments are trained against where a trigger is one string of several tokens."""
 
@@ -164,7 +165,7 @@ class Recipe:
         if self.base in BASES:
             return "tiny"
         is_attacker = self.backdoor is not None and self.backdoor.adversary != ""
-        is_other = is_attacker or self.method not in dict(REAL_METHODS) or self.habit == DOCUMENTATION
+        is_other = is_attacker or self.method not in dict(REAL_METHODS) or self.habit in DOMAIN_HABITS
         return "whole" if self.whole else "other" if is_other else "real"
 
 
@@ -264,7 +265,7 @@ def other() -> tuple[Recipe, ...]:
         for name, backdoor in backdoors
         if backdoor is not None
     ]
-    domains = [made(name, DOCUMENTATION, habit=DOCUMENTATION) for name in OTHER[DOCUMENTATION]]
+    domains = [made(name, habit, habit=habit) for habit in DOMAIN_HABITS for name in OTHER[habit]]
     return (*queries, *networks, *attackers, *domains)
 
 
