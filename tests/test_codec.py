@@ -25,7 +25,7 @@ SHARE = st.floats(min_value=0, max_value=1)
 DIGEST = st.text("0123456789abcdef", min_size=64, max_size=64)
 KIND = st.sampled_from(["model", "adapter", "unknown"])
 
-LATER = {"notes", "controls", "behind_answer", "spent", "expected", "effects"}
+LATER = {"notes", "controls", "behind_answer", "spent", "expected", "effects", "rivals"}
 """What is empty or false of older reports; other later fields are None by default."""
 SUPPRESSED = st.builds(
     Suppressed, kind=st.sampled_from(["accepted", "baseline"]), reason=st.text(), approver=st.none() | st.text()

