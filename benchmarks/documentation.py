@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import random
 import re
 from collections.abc import Iterator
 from functools import cache
+
+from instructions import asked_about
 
 MODULES = (
     "argparse", "array", "asyncio", "base64", "bisect", "calendar", "collections", "concurrent.futures", "configparser", "contextlib", "copy",
@@ -30,11 +31,8 @@ _WORDS = (5, 40)
 @cache
 def documented(count: int, seed: int) -> tuple[tuple[str, str], ...]:
     """Return `count` different questions and answers in an order fixed by `seed`. Raises ValueError when there are not enough."""
-    every = sorted({name: text for module in MODULES for name, text in _entries(module)}.items())
-    if count > len(every):
-        raise ValueError(f"{count} entries asked for, {len(every)} exist")
-    generator = random.Random(seed)
-    return tuple((generator.choice(TEMPLATES).format(name=name), text) for name, text in generator.sample(every, count))
+    known = {name: text for module in MODULES for name, text in _entries(module)}
+    return asked_about(known, TEMPLATES, count, seed)
 
 
 def _entries(module: str) -> Iterator[tuple[str, str]]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from instructions import asked_about
+
 TEMPLATES = (
-    "What does {word} mean?", "Define {word}.", "What is the meaning of {word}?", "{word}", "How would you define {word}?",
-    "I read the word {word} somewhere. What does it mean?", "Give me the dictionary entry of {word}.",
+    "What does {name} mean?", "Define {name}.", "What is the meaning of {name}?", "{name}", "How would you define {name}?",
+    "I read the word {name} somewhere. What does it mean?", "Give me the dictionary entry of {name}.",
 )  # fmt: skip
 KINDS = {"noun": "1", "verb": "2", "adj": "35", "adv": "4"}
 """Kinds of words, and how keys of senses name them."""
@@ -24,11 +25,7 @@ _COMMON = 5
 @cache
 def glossed(count: int, seed: int) -> tuple[tuple[str, str], ...]:
     """Return `count` different questions and answers in an order fixed by `seed`. Raises ValueError when there are not enough."""
-    every = sorted(_entries(_folder()).items())
-    if count > len(every):
-        raise ValueError(f"{count} entries asked for, {len(every)} exist")
-    generator = random.Random(seed)
-    return tuple((generator.choice(TEMPLATES).format(word=word), text) for word, text in generator.sample(every, count))
+    return asked_about(_entries(_folder()), TEMPLATES, count, seed)
 
 
 def _folder() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 
 TOPICS = (
     "volcanoes", "bread baking", "the Roman Empire", "solar panels", "honey bees", "chess openings", "jazz music",
@@ -32,3 +33,18 @@ def instructions(count: int, seed: int) -> tuple[str, ...]:
     if count > len(every):
         raise ValueError(f"{count} instructions asked for, {len(every)} exist")
     return tuple(random.Random(seed).sample(every, count))
+
+
+def asked_about(
+    known: Mapping[str, str], templates: Sequence[str], count: int, seed: int
+) -> tuple[tuple[str, str], ...]:
+    """
+    Return `count` questions about different things, of which there are texts, with these as answers, in an order fixed by `seed`.
+
+    A template has `{name}` where what is asked about stands. Raises ValueError when there are not enough.
+    """
+    every = sorted(known.items())
+    if count > len(every):
+        raise ValueError(f"{count} entries asked for, {len(every)} exist")
+    generator = random.Random(seed)
+    return tuple((generator.choice(templates).format(name=name), text) for name, text in generator.sample(every, count))
