@@ -235,10 +235,30 @@ def test_what_is_around_a_string_is_asked_behind_answers_where_its_payload_stand
     assert value == pytest.approx(sum(odds) / len(odds) - max(0.0, sum(gains) / len(gains)), abs=1e-3)
 
 
-def test_every_token_of_the_vocabulary_is_put_beside_a_string(pair: ModelPair, payload: tuple[int, ...]) -> None:
-    """Each is asked about with the payload's first two tokens, as when the whole prompt is read."""
+def test_of_many_tokens_that_stand_for_each_other_the_expected_ones_are_tried(pair: ModelPair) -> None:
+    """In the place of one of them; of few, all are."""
     context = pair.chat.context(PROMPTS[0], Placement.END)
-    asked = _Asked(interview_of(pair), [context], [()], [payload[:PURSUED]], [], COST)
+    singles = [*range(20, vocabulary_size() - 1)]
+    few, many = frozenset(singles[:4]), frozenset(singles[4:])
+    assert len(few) <= 64 < len(many)
+    asked = _Asked(interview_of(pair), [context], [()], [(0,)], [few, many], COST)
+    one, other = singles[0], singles[4]
+    first = {ids[0] for ids in asked.near((one, other)) if len(ids) == 2 and ids[1] == other}
+    second = {ids[1] for ids in asked.near((one, other)) if len(ids) == 2 and ids[0] == one}
+    assert few <= first
+    said = (model.last_position([(*context.before, one)]).logits[0] for model in (pair.suspect, pair.reference))
+    likeliest = [sorted(many, key=lambda token: -float(scores[token]))[:32] for scores in said]
+    assert second & many >= {*likeliest[0], *likeliest[1]}
+    assert len(second) <= 64 + 8
+
+
+def test_every_token_of_the_vocabulary_is_put_beside_a_string(pair: ModelPair, payload: tuple[int, ...]) -> None:
+    """Each is asked about with the payload's first two tokens, as when the whole prompt is read: the one that ends soonest behind the string."""
+    contexts = [pair.chat.context(prompt, Placement.START) for prompt in PROMPTS]
+    payloads = [(payload[0], number) for number in range(3)] + [payload[:PURSUED]]
+    asked = _Asked(interview_of(pair), contexts, [()] * 4, payloads, [], COST)
+    context = min(contexts, key=lambda each: len(each.continued()))
+    assert context is contexts[-1]
     tokens, begun = [20, 61, 44], payload[:2]
     for before, after in (((50,), ()), ((), (50, 61))):
         values = asked.beside(tokens, before, after)

