@@ -104,7 +104,7 @@ def _engine_row(name: str, rates: dict[str, Any], used: dict[str, Any] | None) -
 
 def alone() -> str:
     """Return what whole scans cost that ran alone on a machine, by the product's own command."""
-    head = "| model | profile | machine | seconds | peak memory | verdict | planted | found | conversion |\n|---|---|---|---|---|---|---|---|---|\n"
+    head = "| model | profile | machine | seconds | peak memory | verdict | planted | found | looks planted | conversion |\n|---|---|---|---|---|---|---|---|---|---|\n"
     return head + "".join(map(_alone_row, _json("alone").values()))
 
 
@@ -118,6 +118,7 @@ def _alone_row(told: dict[str, Any]) -> str:
         told["verdict"].replace("_", " "),
         _cell(told["planted"]),
         _cell(told["found"]),
+        _cell(told["planted_looking"]),
         _percent(told["conversion"] and told["conversion"]["rate"]),
     ]
     return f"| {' | '.join(cells)} |\n"
