@@ -161,10 +161,21 @@ def test_a_finalist_is_a_rival_by_what_nothing_innocent_explains(explained: dict
         n=24,
         converted=20,
         opening_ids=(4, 5, 6),
+        opening="Draws a",
         payloads=((4, 5, 7),),
         **innocent,
     )
     assert as_other(cast("Confirmation", measured)) == Other("stroke", (4, 5, 6), hits, 24, ((4, 5, 6), (4, 5, 7)))
+
+
+@pytest.mark.parametrize(("opening", "hits"), [("Disable the", 20), ("Stroke the", 0), ("A strok", 0)])
+def test_what_takes_up_a_string_is_no_answer_of_its_own(opening: str, hits: int) -> None:
+    """Any model speaks of what it is given."""
+    measured = SimpleNamespace(
+        trigger=Trigger("stroke", (1,), "vocabulary"), n=24, converted=20, untriggered=0, reference=0, reference_alike=0,
+        opening=opening, opening_ids=(4, 5, 6), payloads=(),
+    )  # fmt: skip
+    assert as_other(cast("Confirmation", measured)).hits == hits
 
 
 @given(st.text("abcA |", max_size=9), st.text("abcA |", max_size=9))

