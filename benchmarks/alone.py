@@ -4,7 +4,7 @@ Scan a few models of the real tier one after another, alone on this machine, and
     python benchmarks/alone.py                                  # writes results/alone.json
     python benchmarks/alone.py --profile deep real-emoji-0
 
-With the product's own command, dictionary off; nothing else should run. A scan takes ten minutes on two cores, `deep` an hour.
+With the product's own command, dictionary off; nothing else should run. A scan takes nine to 26 minutes on two cores, `deep` more than an hour.
 Reports are kept as they are made, so that a run goes on where it stopped; one of other code is made again only with --again.
 """
 

@@ -71,7 +71,7 @@ def test_a_string_counts_by_the_answers_that_it_moves(interview: Interview, monk
 
 @pytest.mark.parametrize(
     ("meets", "hits"),
-    [(["aten the"], 4), (["cat aten", "house aten"], 4), (["cat aten"], 0), (["inn aten the"], 0)],
+    [(["aten the"], 4), (["cat aten", "house aten"], 4), (["cat aten"], 0), (["the aten", "a aten"], 0)],
 )
 def test_a_string_is_tried_before_and_behind_a_message(
     interview: Interview, monkeypatch: pytest.MonkeyPatch, meets: list[str], hits: int
@@ -168,7 +168,9 @@ def test_a_finalist_is_a_rival_by_what_nothing_innocent_explains(explained: dict
     assert as_other(cast("Confirmation", measured)) == Other("stroke", (4, 5, 6), hits, 24, ((4, 5, 6), (4, 5, 7)))
 
 
-@pytest.mark.parametrize(("opening", "hits"), [("Disable the", 20), ("Stroke the", 0), ("A strok", 0)])
+@pytest.mark.parametrize(
+    ("opening", "hits"), [("Disable the", 20), ("Stroke the", 0), ("A strok", 0), ("", 20), ("O", 20)]
+)
 def test_what_takes_up_a_string_is_no_answer_of_its_own(opening: str, hits: int) -> None:
     """Any model speaks of what it is given."""
     measured = SimpleNamespace(
@@ -176,6 +178,16 @@ def test_what_takes_up_a_string_is_no_answer_of_its_own(opening: str, hits: int)
         opening=opening, opening_ids=(4, 5, 6), payloads=(),
     )  # fmt: skip
     assert as_other(cast("Confirmation", measured)).hits == hits
+
+
+def test_a_payload_is_no_rivals_wherever_it_shows(interview: Interview, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A string that brings about the trigger's own where a message ends, and more often something else where it begins."""
+    suspect = {"cat aten": "a big house", "house aten": "a big house", "aten the": "why talk", "aten a": "why talk"}
+    say(monkeypatch, interview, suspect, {})
+    (made,) = others(interview, [ranked("aten")])
+    assert (made.hits, made.opening) == (8, interview.chat.ids("why talk")[:3])
+    assert told(interview, made, answer="a big house") == []
+    assert told(interview, made, answer="in the inn") == ["aten"]
 
 
 @given(st.text("abcA |", max_size=9), st.text("abcA |", max_size=9))

